@@ -1,0 +1,231 @@
+// Flat functions over raw pointers: a tensor is (address, dtype code, strides of set, part and coordinate); the sets
+// of a call are (B, K, D, addresses of offsets, lengths, set_index, part_start and seeds, stride of the seeds, threads).
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "cpu/dispatch.h"
+
+namespace py = pybind11;
+using namespace compvae;
+
+namespace {
+
+int64_t integer(const py::tuple& t, int i) { return PyLong_AsLongLong(PyTuple_GET_ITEM(t.ptr(), i)); }
+
+template <class T>
+T* pointer(const py::tuple& t, int i) {
+    return reinterpret_cast<T*>(static_cast<uintptr_t>(integer(t, i)));
+}
+template <class T>
+T* pointer(int64_t address) {
+    return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
+}
+
+Tensor tensor(const py::handle& h) {
+    Tensor r;
+    if (h.is_none()) return r;
+    const auto t = py::reinterpret_borrow<py::tuple>(h);
+    r.data = pointer<char>(t, 0);
+    r.dtype = DType(integer(t, 1));
+    r.stride_set = integer(t, 2);
+    r.stride_part = integer(t, 3);
+    r.stride_coordinate = integer(t, 4);
+    return r;
+}
+
+Sets sets_of(const py::tuple& t) {
+    Sets s;
+    s.count = integer(t, 0);
+    s.parts = integer(t, 1);
+    s.width = integer(t, 2);
+    s.offsets = pointer<int64_t>(t, 3);
+    s.lengths = pointer<int64_t>(t, 4);
+    s.set_index = pointer<int64_t>(t, 5);
+    s.part_start = pointer<int64_t>(t, 6);
+    s.seeds = pointer<int64_t>(t, 7);
+    s.seed_stride = integer(t, 8);
+    s.threads = int(integer(t, 9));
+    return s;
+}
+
+Posterior posterior(const py::tuple& t) {
+    Tensor members[5];
+    for (size_t i = 0; i < t.size() && i < 5; ++i) members[i] = tensor(t[i]);
+    return {members[0], members[1], members[2], members[3], members[4]};
+}
+
+Tables tables(const py::tuple& t, int64_t classes) { return {tensor(t[0]), tensor(t[1]), classes}; }
+
+Groups groups(const py::tuple& t) {
+    return {pointer<int64_t>(t, 0), pointer<int64_t>(t, 1), pointer<int64_t>(t, 2), pointer<int64_t>(t, 3)};
+}
+
+std::vector<Tensor> tensors(const py::tuple& t) {
+    std::vector<Tensor> list;
+    for (const py::handle& h : t) list.push_back(tensor(h));
+    return list;
+}
+
+template <class F>
+void released(F f) {
+    py::gil_scoped_release release;
+    f();
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+    m.doc() = "Native kernels of compvae_fast; no torch inside.";
+    m.def("instruction_set", [] { return kernels().name; });
+    m.def("instruction_sets", &instruction_sets);
+    m.def("use_instruction_set", &use_instruction_set);
+
+    // Operations on the posterior: one output for each part or set, one number for each set; and their gradients.
+#define COMPVAE_POSTERIOR_FORWARD(operation)                                                                           \
+    m.def(#operation, [](py::tuple sets, py::tuple in, py::object out, py::object number, int64_t stats,               \
+                         int64_t scratch, int coupling, bool float64) {                                                \
+        const Sets s = sets_of(sets);                                                                                  \
+        const Posterior p = posterior(in);                                                                             \
+        const Tensor o = tensor(out), n = tensor(number);                                                              \
+        released([&] {                                                                                                 \
+            kernels().operation(s, p, o, n, pointer<void>(stats), pointer<double>(scratch), {coupling, float64});      \
+        });                                                                                                            \
+    })
+#define COMPVAE_POSTERIOR_BACKWARD(operation, ...)                                                                     \
+    m.def(#operation, [](py::tuple sets, py::tuple in, py::object grad_out, py::object grad_number, int64_t stats,     \
+                         py::tuple grad, int coupling, bool float64, bool path) {                                      \
+        const Sets s = sets_of(sets);                                                                                  \
+        const Posterior p = posterior(in), g = posterior(grad);                                                        \
+        const Tensor go = tensor(grad_out), gn = tensor(grad_number);                                                  \
+        (void)path;                                                                                                    \
+        released([&] {                                                                                                 \
+            kernels().operation(s, p, go, gn, pointer<void>(stats), g, ##__VA_ARGS__, {coupling, float64});            \
+        });                                                                                                            \
+    }, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg("path") = false)
+    COMPVAE_POSTERIOR_FORWARD(posterior_sum_and_kl_forward);
+    COMPVAE_POSTERIOR_BACKWARD(posterior_sum_and_kl_backward);
+    COMPVAE_POSTERIOR_FORWARD(correlated_normal_rsample_forward);
+    COMPVAE_POSTERIOR_BACKWARD(correlated_normal_rsample_backward);
+    COMPVAE_POSTERIOR_FORWARD(posterior_sum_and_log_ratio_forward);
+    COMPVAE_POSTERIOR_BACKWARD(posterior_sum_and_log_ratio_backward, path);
+
+    m.def("multiset_kl_forward", [](py::tuple sets, py::tuple in, py::object kl, int64_t stats, int64_t scratch,
+                                    int coupling, bool float64) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const Tensor k = tensor(kl);
+        released([&] {
+            kernels().multiset_kl_forward(s, p, k, pointer<void>(stats), pointer<double>(scratch), {coupling, float64});
+        });
+    });
+    m.def("multiset_kl_backward", [](py::tuple sets, py::tuple in, py::object grad_kl, int64_t stats, py::tuple grad,
+                                     int coupling, bool float64) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in), g = posterior(grad);
+        const Tensor gk = tensor(grad_kl);
+        released([&] { kernels().multiset_kl_backward(s, p, gk, pointer<void>(stats), g, {coupling, float64}); });
+    });
+    m.def("correlated_normal_log_prob_forward", [](py::tuple sets, py::object w, py::tuple in, py::object density,
+                                                   int64_t stats, int64_t scratch, int coupling) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const Tensor x = tensor(w), d = tensor(density);
+        released([&] {
+            kernels().correlated_normal_log_prob_forward(s, x, p, d, pointer<void>(stats), pointer<double>(scratch),
+                                                         {coupling, true});
+        });
+    });
+    m.def("correlated_normal_log_prob_backward", [](py::tuple sets, py::object w, py::tuple in, py::object grad,
+                                                    int64_t stats, py::object grad_w, py::tuple grad_in, int coupling) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in), g = posterior(grad_in);
+        const Tensor x = tensor(w), d = tensor(grad), gw = tensor(grad_w);
+        released([&] {
+            kernels().correlated_normal_log_prob_backward(s, x, p, d, pointer<void>(stats), gw, g, {coupling, true});
+        });
+    });
+    m.def("sum_minus_self_forward", [](py::tuple sets, py::object h, py::object out, bool elu, bool tanh, bool mean,
+                                       bool float64) {
+        const Sets s = sets_of(sets);
+        const Tensor x = tensor(h), o = tensor(out);
+        released([&] { kernels().sum_minus_self_forward(s, x, o, {elu, tanh, mean}, float64); });
+    });
+    m.def("sum_minus_self_backward", [](py::tuple sets, py::object h, py::object grad_out, py::object grad_h, bool elu,
+                                        bool tanh, bool mean, bool float64) {
+        const Sets s = sets_of(sets);
+        const Tensor x = tensor(h), go = tensor(grad_out), gh = tensor(grad_h);
+        released([&] { kernels().sum_minus_self_backward(s, x, go, gh, {elu, tanh, mean}, float64); });
+    });
+
+    m.def("prior_sum_forward", [](py::tuple sets, py::tuple in, int64_t classes, int64_t labels, py::object w,
+                                  bool float64) {
+        const Sets s = sets_of(sets);
+        const Tables t = tables(in, classes);
+        const Tensor w_sum = tensor(w);
+        released([&] { kernels().prior_sum_forward(s, t, pointer<int64_t>(labels), w_sum, float64); });
+    });
+    m.def("prior_sum_collapsed_forward", [](py::tuple sets, py::tuple in, int64_t classes, py::tuple members,
+                                            py::object w, int64_t slope) {
+        const Sets s = sets_of(sets);
+        const Tables t = tables(in, classes);
+        const Groups g = groups(members);
+        const Tensor w_sum = tensor(w);
+        released([&] { kernels().prior_sum_collapsed_forward(s, t, g, w_sum, pointer<double>(slope)); });
+    });
+    m.def("prior_sum_backward", [](py::tuple sets, py::tuple in, int64_t classes, py::tuple members, py::object grad_w,
+                                   int64_t slope, py::tuple grad, bool float64) {
+        const Sets s = sets_of(sets);
+        const Tables t = tables(in, classes), to = tables(grad, classes);
+        const Groups g = groups(members);
+        const Tensor gw = tensor(grad_w);
+        released([&] { kernels().prior_sum_backward(s, t, g, gw, pointer<double>(slope), to, float64); });
+    });
+    m.def("product_of_experts_forward", [](py::tuple sets, py::tuple in, int64_t mask, bool prior, py::object mean,
+                                           py::object logvar, int64_t stats, bool float64) {
+        const Sets s = sets_of(sets);
+        const Experts e = {tensor(in[0]), tensor(in[1]), pointer<bool>(mask), prior};
+        const Tensor mu = tensor(mean), lv = tensor(logvar);
+        released([&] { kernels().product_of_experts_forward(s, e, mu, lv, pointer<void>(stats), float64); });
+    });
+    m.def("product_of_experts_backward", [](py::tuple sets, py::tuple in, int64_t mask, bool prior, py::object grad_mean,
+                                            py::object grad_logvar, int64_t stats, py::tuple grad, bool float64) {
+        const Sets s = sets_of(sets);
+        const Experts e = {tensor(in[0]), tensor(in[1]), pointer<bool>(mask), prior};
+        const Tensor gm = tensor(grad_mean), gl = tensor(grad_logvar), mu = tensor(grad[0]), lv = tensor(grad[1]);
+        released([&] { kernels().product_of_experts_backward(s, e, gm, gl, pointer<void>(stats), mu, lv, float64); });
+    });
+
+    // Sums over the rows of [B, M] tensors.
+#define COMPVAE_BIND_SUM_OF_TERMS(operation)                                                                           \
+    m.def(#operation "_forward", [](py::tuple sets, py::tuple in, py::object out, int64_t scratch, bool float64) {     \
+        const Sets s = sets_of(sets);                                                                                  \
+        const std::vector<Tensor> i = tensors(in);                                                                     \
+        const Tensor o = tensor(out);                                                                                  \
+        released([&] { kernels().operation##_forward(s, i.data(), o, pointer<double>(scratch), float64); });           \
+    });                                                                                                                \
+    m.def(#operation "_backward", [](py::tuple sets, py::tuple in, py::object grad_out, py::tuple grad, bool float64) { \
+        const Sets s = sets_of(sets);                                                                                  \
+        const std::vector<Tensor> i = tensors(in), g = tensors(grad);                                                  \
+        const Tensor o = tensor(grad_out);                                                                             \
+        released([&] { kernels().operation##_backward(s, i.data(), o, g.data(), float64); });                          \
+    })
+    COMPVAE_BIND_SUM_OF_TERMS(diag_normal_kl);
+    COMPVAE_BIND_SUM_OF_TERMS(gaussian_nll);
+    COMPVAE_BIND_SUM_OF_TERMS(discretized_logistic_nll);
+
+    m.def("philox", [](int64_t count, int64_t counters, int64_t keys, int64_t out, int threads) {
+        released([&] {
+            kernels().philox(count, pointer<int64_t>(counters), pointer<int64_t>(keys), pointer<int64_t>(out), threads);
+        });
+    });
+#define COMPVAE_BIND_NOISE(function)                                                                                   \
+    m.def(#function, [](int64_t seed, int64_t count, int64_t sets, int64_t parts, int64_t coordinates, int64_t out,    \
+                        int threads) {                                                                                 \
+        released([&] {                                                                                                 \
+            kernels().function(seed, count, pointer<int64_t>(sets), pointer<int64_t>(parts),                           \
+                               pointer<int64_t>(coordinates), pointer<float>(out), threads);                           \
+        });                                                                                                            \
+    })
+    COMPVAE_BIND_NOISE(normal);
+    COMPVAE_BIND_NOISE(uniform);
+}

@@ -1,0 +1,162 @@
+// The density of given parts. The inverse of the transform loses a factor exp(L), so everything here is float64.
+#include <cmath>
+
+#include "multiset.h"
+
+namespace compvae {
+namespace COMPVAE_ISA {
+namespace {
+
+using V = VD;
+constexpr int N = LANES / 2;
+constexpr double LOG_2_PI = 1.8378770664093454836;
+
+// Rows of [B][D] left for the backward pass: max(0, nu_m); 1/Z; E (unit) or T (scaled); and exp(L) sum rho_j eps_j
+// (unit) or exp(L) sum rho_j eps_j / sigma_j (scaled).
+enum { REF, INVERSE_Z, TOTAL, PULL, STATS };
+
+template <Coupling C>
+class Density {
+    static constexpr bool unit = C == Coupling::unit;
+
+  public:
+    double run(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, double* stats) {
+        const int64_t size = sets.size(place.set), row = sets.row(place.set);
+        std::memset(stats_, 0, sizeof stats_);
+        std::memset(z_, 0, sizeof z_);
+        each_chunk(place, w, in, row, size, true, [&](int column, int n, int64_t) { add(column, n); });
+        double density = 0;
+        for (int column = 0; column < place.width; column += N) {
+            const V ref = load<V>(stats_[REF] + column), z = load<V>(z_ + column) + exp(-ref);
+            const V log_normaliser = ref + log(z);
+            store(stats_[INVERSE_Z] + column, 1 / z);
+            store(stats_[TOTAL] + column, load<V>(stats_[TOTAL] + column) * exp(log_normaliser));
+            store(normaliser_ + column, log_normaliser);
+        }
+        std::memset(squares_, 0, sizeof squares_);
+        each_chunk(place, w, in, row, size, size > CHUNK, [&](int column, int n, int64_t) { square(column, n); });
+        for (int i = 0; i < place.width && size; ++i) {
+            density += normaliser_[i] - 0.5 * (squares_[i] + LOG_2_PI * double(size));
+            stats_[PULL][i] *= std::exp(normaliser_[i]);
+        }
+        if (stats) write_stats(stats, STATS, sets, place, stats_);
+        return density;
+    }
+
+    void gradient(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, const Tensor& grad,
+                  const double* stats, const Tensor& grad_w, const Posterior& out) {
+        const int64_t size = sets.size(place.set), row = sets.row(place.set);
+        const double g = read_value<double>(grad, place.set);
+        read_stats(stats, STATS, sets, place, stats_);
+        const Tensor* outputs[] = {&grad_w, &out.mu_q, &out.logvar_q, &out.rho_logits};
+        each_chunk(place, w, in, row, size, true, [&](int column, int n, int64_t part) {
+            if (!column)
+                for (int i = 0; i < 4; ++i)
+                    out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
+            write(column, n, g);
+            if (column + N >= place.width)
+                for (int i = 0; i < 4; ++i)
+                    out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
+        });
+        for (const Tensor* t : outputs) zero_padding(sets, place, *t);
+    }
+
+  private:
+    Rows<double> w_, mu_, logvar_, logits_;
+    Results<double> out_[4];
+    alignas(64) double stats_[STATS][BLOCK], z_[BLOCK], squares_[BLOCK], normaliser_[BLOCK];
+
+    template <class F>
+    void each_chunk(const Place& place, const Tensor& w, const Posterior& in, int64_t row, int64_t size, bool staged,
+                    F f) {
+        for (int64_t part = 0; part < size; part += CHUNK) {
+            const int n = int(size - part < CHUNK ? size - part : CHUNK);
+            if (staged) {
+                w_.stage(w, place.set, row + part, n, place.coordinate, place.width);
+                mu_.stage(in.mu_q, place.set, row + part, n, place.coordinate, place.width);
+                logvar_.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width);
+                logits_.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width);
+            }
+            for (int column = 0; column < place.width; column += N) f(column, n, part);
+        }
+    }
+    // (w - mu) / sigma in "unit", w - mu in "scaled"
+    V residual(int k, int column) const {
+        const V difference = load<V>(w_[k] + column) - load<V>(mu_[k] + column);
+        return unit ? difference * inverse_sigma(k, column) : difference;
+    }
+    V inverse_sigma(int k, int column) const { return exp(load<V>(logvar_[k] + column) * -0.5); }
+    V rho(int k, int column) const {
+        return exp(load<V>(logits_[k] + column) - load<V>(stats_[REF] + column)) * load<V>(stats_[INVERSE_Z] + column);
+    }
+    V eps(int k, int column, V rho) const {
+        const V v = residual(k, column) + rho * load<V>(stats_[TOTAL] + column);
+        return unit ? v : v * inverse_sigma(k, column);
+    }
+
+    void add(int column, int n) {
+        const V old = load<V>(stats_[REF] + column);
+        V ref = old, z{}, total{};
+        for (int k = 0; k < n; ++k) {
+            const V nu = load<V>(logits_[k] + column);
+            ref = select<V>(nu > ref, nu, ref);
+        }
+        for (int k = 0; k < n; ++k) {
+            z += exp(load<V>(logits_[k] + column) - ref);
+            total += residual(k, column);
+        }
+        store(stats_[REF] + column, ref);
+        store(z_ + column, load<V>(z_ + column) * exp(old - ref) + z);
+        store(stats_[TOTAL] + column, load<V>(stats_[TOTAL] + column) + total);
+    }
+    void square(int column, int n) {
+        V squares{}, pull{};
+        for (int k = 0; k < n; ++k) {
+            const V r = rho(k, column), e = eps(k, column, r);
+            squares += e * e + load<V>(logvar_[k] + column);
+            pull += r * e * (unit ? V{} + 1.0 : inverse_sigma(k, column));
+        }
+        store(squares_ + column, load<V>(squares_ + column) + squares);
+        store(stats_[PULL] + column, load<V>(stats_[PULL] + column) + pull);
+    }
+    void write(int column, int n, double g) {
+        const V pull = load<V>(stats_[PULL] + column), total = load<V>(stats_[TOTAL] + column);
+        for (int k = 0; k < n; ++k) {
+            const V r = rho(k, column), e = eps(k, column, r), inverse = inverse_sigma(k, column);
+            const V to_w = unit ? -(e + pull) * inverse : -(e * inverse + pull);
+            const V to_logvar = unit ? residual(k, column) * (e + pull) - 1 : e * e - 1;
+            const V to_logit = r * (1 - e * total * (unit ? V{} + 1.0 : inverse));
+            store(out_[0][k] + column, g * to_w);
+            store(out_[1][k] + column, -g * to_w);
+            store(out_[2][k] + column, 0.5 * g * to_logvar);
+            store(out_[3][k] + column, g * to_logit);
+        }
+    }
+};
+
+}  // namespace
+
+void correlated_normal_log_prob_forward(const Sets& sets, const Tensor& w, const Posterior& in, const Tensor& density,
+                                        void* stats, double* scratch, Options options) {
+    by_type_and_coupling(options, [&](auto, auto coupling) {
+        using Worker = Density<decltype(coupling)::value>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t index) {
+            scratch[index] = worker.run(sets, place, w, in, static_cast<double*>(stats));
+        });
+    });
+    join_blocks(sets, scratch, density);
+}
+
+void correlated_normal_log_prob_backward(const Sets& sets, const Tensor& w, const Posterior& in, const Tensor& grad,
+                                         const void* stats, const Tensor& grad_w, const Posterior& out,
+                                         Options options) {
+    by_type_and_coupling(options, [&](auto, auto coupling) {
+        using Worker = Density<decltype(coupling)::value>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
+            worker.gradient(sets, place, w, in, grad, static_cast<const double*>(stats), grad_w, out);
+        });
+    });
+}
+
+}  // namespace COMPVAE_ISA
+}  // namespace compvae

@@ -1,0 +1,167 @@
+#include "part_noise.h"
+
+namespace compvae {
+namespace COMPVAE_ISA {
+namespace {
+
+constexpr double LOG_2_PI = 1.8378770664093454836;
+
+template <class T, Coupling C, bool DENSITY>
+class Sample {
+    using V = typename Simd<T>::V;
+    using S = Stats<C, false, true>;
+
+  public:
+    double run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, T* stats) {
+        double density = 0;
+        sums_.run(sets, place, in);
+        sums_.finish(place.width, stats_, nullptr, &density);
+        if (stats) write_stats(stats, S::COUNT, sets, place, stats_);
+        const int64_t size = sets.size(place.set), row = sets.row(place.set);
+        for (int64_t part = 0; part < size; part += CHUNK) {
+            const int n = int(size - part < CHUNK ? size - part : CHUNK);
+            if (size > CHUNK) {  // else they are still there from the first pass
+                sums_.logvar_q.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width);
+                sums_.rho_logits.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width);
+                sums_.noise.draw(part, n);
+            }
+            mu_.stage(in.mu_q, place.set, row + part, n, place.coordinate, place.width);
+            out_.stage(w, place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
+            for (int column = 0; column < place.width; column += Simd<T>::N) {
+                const PartColumn<T, C> set(stats_, column);
+                for (int k = 0; k < n; ++k) {
+                    const V sigma = exp(load<V>(sums_.logvar_q[k] + column) * T(0.5));
+                    const V rho = set.rho(load<V>(sums_.rho_logits[k] + column));
+                    const V noise = set.of_part(rho, sigma, load<V>(sums_.noise[k] + column));
+                    out_.put(k, column, load<V>(mu_[k] + column) + noise);
+                }
+            }
+            out_.finish(w, place.set, row + part, n, place.coordinate, place.width);
+        }
+        zero_padding(sets, place, w);
+        return density - 0.5 * LOG_2_PI * double(size) * place.width;
+    }
+
+  private:
+    SetSums<T, C, false, true, false, DENSITY> sums_;
+    Rows<T> mu_;
+    Results<T> out_;
+    alignas(64) T stats_[S::COUNT][BLOCK];
+};
+
+template <class T, Coupling C, bool DENSITY>
+void sample(const Sets& sets, const Posterior& in, const Tensor& w, const Tensor& log_density, T* stats,
+            double* scratch) {
+    using Worker = Sample<T, C, DENSITY>;
+    for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t index) {
+        scratch[index] = worker.run(sets, place, in, w, stats);
+    });
+    if (DENSITY) join_blocks(sets, scratch, log_density);
+}
+
+template <class T, Coupling C>
+class SampleGradient {
+    using V = typename Simd<T>::V;
+    using S = Stats<C, false, true>;
+    static constexpr int N = Simd<T>::N;
+    static constexpr bool unit = C == Coupling::unit;
+
+  public:
+    void run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w,
+             const Tensor& grad_log_density, const T* stats, const Posterior& grad) {
+        const int64_t size = sets.size(place.set), row = sets.row(place.set);
+        g_density_ = read_value<T>(grad_log_density, place.set);
+        read_stats(stats, S::COUNT, sets, place, stats_);
+        noise_.prepare(sets, place);
+        centred_.clear();
+        for (int64_t part = 0; part < size; part += CHUNK) {
+            const int n = stage(sets, place, in, grad_w, row, part, size);
+            for (int column = 0; column < place.width; column += N) reduce(column, n, part == 0);
+        }
+        const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits};
+        for (int64_t part = 0; part < size; part += CHUNK) {
+            const int n = int(size - part < CHUNK ? size - part : CHUNK);
+            if (size > CHUNK) stage(sets, place, in, grad_w, row, part, size);
+            noise_.draw(part, n);
+            for (int i = 0; i < 3; ++i)
+                out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
+            for (int column = 0; column < place.width; column += N) write(column, n);
+            for (int i = 0; i < 3; ++i)
+                out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
+        }
+        for (const Tensor* t : outputs) zero_padding(sets, place, *t);
+    }
+
+  private:
+    Rows<T> logvar_, logits_, upstream_;
+    Results<T> out_[3];
+    NoiseRows<T> noise_;
+    Centred<T> centred_;
+    alignas(64) T stats_[S::COUNT][BLOCK];
+    T g_density_ = 0;
+
+    int stage(const Sets&, const Place& place, const Posterior& in, const Tensor& grad_w, int64_t row, int64_t part,
+              int64_t size) {
+        const int n = int(size - part < CHUNK ? size - part : CHUNK);
+        logvar_.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width);
+        logits_.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width);
+        upstream_.stage(grad_w, place.set, row + part, n, place.coordinate, place.width);
+        return n;
+    }
+    V sigma(int k, int column) const { return exp(load<V>(logvar_[k] + column) * T(0.5)); }
+    V weighted(int k, int column, V sigma) const {
+        const V g = load<V>(upstream_[k] + column);
+        return unit ? rounded(g * sigma) : g;
+    }
+    void reduce(int column, int n, bool first) {
+        const PartColumn<T, C> set(stats_, column);
+        V rho[CHUNK], a[CHUNK];
+        for (int k = 0; k < n; ++k) {
+            rho[k] = set.rho(load<V>(logits_[k] + column));
+            a[k] = weighted(k, column, unit ? sigma(k, column) : V{});
+        }
+        centred_.add(column, n, first, rho, a);
+    }
+    void write(int column, int n) {
+        const PartColumn<T, C> set(stats_, column);
+        const V reference = centred_.reference(column), offset = centred_.offset(column, set.rest_of_rho);
+        for (int k = 0; k < n; ++k) {
+            const V g = load<V>(upstream_[k] + column), s = sigma(k, column), eps = load<V>(noise_[k] + column);
+            const V rho = set.rho(load<V>(logits_[k] + column));
+            const V centred = (weighted(k, column, s) - reference) + offset;
+            const V to_logvar = unit ? g * set.of_part(rho, s, eps) : s * eps * centred;
+            out_[0].put(k, column, g);
+            out_[1].put(k, column, T(0.5) * (to_logvar - g_density_));
+            out_[2].put(k, column, rho * (g_density_ - set.noise * centred));
+        }
+    }
+};
+
+}  // namespace
+
+void correlated_normal_rsample_forward(const Sets& sets, const Posterior& in, const Tensor& w,
+                                       const Tensor& log_density, void* stats, double* scratch, Options options) {
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using T = decltype(zero);
+        constexpr Coupling C = decltype(coupling)::value;
+        if (log_density.data)
+            sample<T, C, true>(sets, in, w, log_density, static_cast<T*>(stats), scratch);
+        else
+            sample<T, C, false>(sets, in, w, log_density, static_cast<T*>(stats), scratch);
+    });
+}
+
+void correlated_normal_rsample_backward(const Sets& sets, const Posterior& in, const Tensor& grad_w,
+                                        const Tensor& grad_log_density, const void* stats, const Posterior& grad,
+                                        Options options) {
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using T = decltype(zero);
+        using Worker = SampleGradient<T, decltype(coupling)::value>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
+            worker.run(sets, place, in, grad_w, grad_log_density, static_cast<const T*>(stats), grad);
+        });
+    });
+}
+
+}  // namespace COMPVAE_ISA
+}  // namespace compvae

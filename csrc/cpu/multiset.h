@@ -1,0 +1,350 @@
+// The sums over a multiset that the correlated Gaussian needs, in one pass over the inputs.
+//
+// The part m with the largest logit is kept out of the running sums: only it can have rho > 1/2, and there
+// 1 - 2 rho + K rho^2, eps - rho E and the trace would cancel. Sums run over chunks of CHUNK parts in the compute
+// type T and are joined in float64; where a chunk brings a larger logit, the old m joins the others and the sums are
+// rescaled. Notation: e_i = exp(nu_i - ref), ref = max(0, nu_m), d_i = sigma_i - sigma_m, R_i = sigma_i^2 / s_i^2.
+#pragma once
+#include <type_traits>
+
+#include "kernels.h"
+#include "noise.h"
+#include "places.h"
+#include "rows.h"
+#include "wide.h"
+
+namespace compvae {
+namespace COMPVAE_ISA {
+
+constexpr int CHUNK = 32;  // parts
+
+template <class T>
+using Rows = InputRows<T, CHUNK, BLOCK>;
+template <class T>
+using Results = OutputRows<T, CHUNK, BLOCK>;
+
+enum class Coupling { unit = 0, scaled = 1 };
+
+// Calls f(a zero of the compute type, the coupling as an integral constant).
+template <class F>
+inline void by_type_and_coupling(Options options, F f) {
+    const std::integral_constant<Coupling, Coupling::unit> unit;
+    const std::integral_constant<Coupling, Coupling::scaled> scaled;
+    if (options.float64)
+        options.coupling ? f(0.0, scaled) : f(0.0, unit);
+    else
+        options.coupling ? f(0.0f, scaled) : f(0.0f, unit);
+}
+
+template <class T>
+class NoiseRows {
+  public:
+    void prepare(const Sets& s, const Place& p) {
+        block_.prepare(s.seed(p.set), s.index(p.set), p.coordinate);
+        start_ = s.start(p.set);
+    }
+    void draw(int64_t part, int parts) {
+        draw(part, parts, [](int) {});
+    }
+    // meanwhile(k) is called beside the work on part k
+    template <class F>
+    void draw(int64_t part, int parts, F meanwhile) {
+        for (int k = 0; k < parts; ++k) {
+            meanwhile(k);
+            block_.fill(start_ + part + k, rows_ + k * BLOCK);
+        }
+    }
+    const T* operator[](int k) const { return rows_ + k * BLOCK; }
+
+  private:
+    NoiseBlock block_;
+    uint64_t start_;
+    alignas(64) T rows_[CHUNK * BLOCK];
+};
+
+// What the forward pass leaves for the backward pass, [COUNT][B][D].
+template <Coupling C, bool KL, bool DRAW>
+struct Stats {
+    static constexpr bool unit = C == Coupling::unit;
+    enum {
+        LARGEST_LOGIT,
+        INVERSE_Z,        // rho_i = e_i * this
+        ONE_MINUS_RHO_M,  // from the other logits
+        // posterior sum and KL: unit E, E - eps_m, sigma_m - sum rho sigma, sigma_m; scaled T, 1 - sum rho
+        // parts:                unit E, E - eps_m, 1 - sum rho;                      scaled T, T - sigma_m eps_m, 1 - sum rho
+        NOISE,
+        NOISE_OTHERS = NOISE + (DRAW && (unit || !KL)),
+        NOISE_FACTOR = NOISE_OTHERS + DRAW,
+        SIGMA_M = NOISE_FACTOR + (DRAW && KL && unit),
+        // sum_j rho_j y_j, y_j = R_j (K rho_j - 1) (unit) or rho_j V / s_j^2 - R_j (scaled), with and without m
+        H = (DRAW ? int(SIGMA_M) + 1 : int(NOISE)),
+        H_OTHERS = H + KL,
+        FACTOR_M = H_OTHERS + (KL && unit),  // unit: (1 - rho_m)^2 + (K - 1) rho_m^2
+        V = H_OTHERS + (KL && !unit),        // scaled: sum sigma^2 and sum rho^2 / s^2, with and without m
+        V_OTHERS = V + (KL && !unit),
+        Q = V_OTHERS + (KL && !unit),
+        Q_OTHERS = Q + (KL && !unit),
+        COUNT = KL ? (unit ? int(FACTOR_M) : int(Q_OTHERS)) + 1 : int(H)
+    };
+};
+
+template <class T, Coupling C, bool KL, bool DRAW, bool MEAN, bool DENSITY>
+class SetSums {
+    using V = typename Simd<T>::V;
+    static constexpr int N = Simd<T>::N;
+    static constexpr bool unit = C == Coupling::unit;
+    static constexpr bool SHIFTED = unit && DRAW && MEAN;  // the noise of w~ in "unit" needs the sums of d
+    using S = Stats<C, KL, DRAW>;
+
+  public:
+    Rows<T> mu_q, logvar_q, rho_logits, mu_p, logvar_p;
+    NoiseRows<T> noise;
+
+    void run(const Sets& sets, const Place& place, const Posterior& in) {
+        parts_ = sets.size(place.set);
+        if constexpr (DRAW) noise.prepare(sets, place);
+        std::memset(sum_, 0, sizeof sum_);
+        std::memset(m_, 0, sizeof m_);
+        const int64_t row = sets.row(place.set);
+        for (int64_t part = 0; part < parts_; part += CHUNK) {
+            const int n = int(parts_ - part < CHUNK ? parts_ - part : CHUNK);
+            const Next next = next_of(sets, place, n, parts_);
+            auto stage = [&](Rows<T>& rows, const Tensor& t) {
+                rows.stage(t, place.set, row + part, n, place.coordinate, place.width, next);
+            };
+            stage(rho_logits, in.rho_logits);
+            stage(logvar_q, in.logvar_q);
+            if constexpr (KL || MEAN) stage(mu_q, in.mu_q);
+            if constexpr (KL) {
+                stage(mu_p, in.mu_p);
+                stage(logvar_p, in.logvar_p);
+            }
+            if constexpr (DRAW)
+                noise.draw(part, n, [&](int k) {
+                    for (int column = 0; column < BLOCK; column += N) {
+                        rho_logits.prefetch(k, column);
+                        logvar_q.prefetch(k, column);
+                    }
+                });
+            for (int column = 0; column < place.width; column += N) add_chunk(column, n, part == 0);
+        }
+    }
+
+    // Per coordinate: stats [COUNT][BLOCK]; w~ [BLOCK] where MEAN; returns the KL, and log q in *log_density.
+    double finish(int width, T (*stats)[BLOCK], T* w_sum, double* log_density) {
+        double kl = 0, density = 0;
+        for (int column = 0; column < width; column += N) finish_column(column, width, stats, w_sum, kl, density);
+        if constexpr (DENSITY) *log_density = density;
+        return kl;
+    }
+
+  private:
+    enum Sum { OTHERS, BASE, TRACE, SQUARES, VARIANCES, NOISE_SUM, SHIFTED_NOISE, SHIFT, MEANS, DENSITIES, SUMS };
+    static constexpr bool is_used(int s) {
+        return s == OTHERS || ((s == BASE || s == TRACE || s == SQUARES) && KL) || (s == VARIANCES && KL && !unit) ||
+               (s == NOISE_SUM && DRAW) || ((s == SHIFTED_NOISE || s == SHIFT) && SHIFTED) || (s == MEANS && MEAN) ||
+               (s == DENSITIES && DENSITY);
+    }
+    enum OfM { LOGIT, LOGVAR_Q, LOGVAR_P, DIFFERENCE, NORMAL, OF_M };
+    double sum_[SUMS][BLOCK];
+    alignas(64) T m_[OF_M][BLOCK];
+    int64_t parts_ = 0;
+
+    void add_chunk(int column, int n, bool first) {
+        const V old_logit = load<V>(m_[LOGIT] + column), old_logvar = load<V>(m_[LOGVAR_Q] + column);
+        V logit = old_logit, logvar_m = old_logvar, where = splat<V>(T(-1));
+        if (first) {
+            logit = load<V>(rho_logits[0] + column);
+            logvar_m = load<V>(logvar_q[0] + column);
+            where = V{};
+        }
+        for (int k = first; k < n; ++k) {
+            const V nu = load<V>(rho_logits[k] + column);
+            const auto larger = nu > logit;
+            logit = select<V>(larger, nu, logit);
+            where = select<V>(larger, splat<V>(T(k)), where);
+            logvar_m = select<V>(larger, load<V>(logvar_q[k] + column), logvar_m);
+        }
+        const V ref = select<V>(logit < 0, V{}, logit);
+        const V sigma_m = exp(logvar_m * T(0.5));
+
+        V sum[SUMS] = {}, logvar_p_m{}, difference_m{}, normal_m{};
+        for (int k = 0; k < n; ++k) {
+            const auto is_m = where == T(k);
+            if constexpr (!DRAW) {
+                rho_logits.prefetch(k, column);
+                logvar_q.prefetch(k, column);
+            }
+            if constexpr (KL || MEAN) mu_q.prefetch(k, column);
+            if constexpr (KL) {
+                mu_p.prefetch(k, column);
+                logvar_p.prefetch(k, column);
+            }
+            const V lv = load<V>(logvar_q[k] + column);
+            const V e = select<V>(is_m, V{}, exp(load<V>(rho_logits[k] + column) - ref));
+            sum[OTHERS] += e;
+            V sigma{};
+            if constexpr (!unit && DRAW) sigma = exp(lv * T(0.5));
+            if constexpr (KL) {
+                const V lv_p = load<V>(logvar_p[k] + column), x = lv - lv_p;
+                const V difference = load<V>(mu_q[k] + column) - load<V>(mu_p[k] + column);
+                const V ratio = exp(x), precision = exp(-lv_p);
+                const V base = exp_excess(x, ratio) + difference * difference * precision;
+                sum[BASE] += select<V>(is_m, V{}, base);
+                sum[TRACE] += e * ratio;
+                if constexpr (unit) {
+                    sum[SQUARES] += e * e * ratio;
+                } else {
+                    const V variance = DRAW ? sigma * sigma : exp(lv);
+                    sum[VARIANCES] += select<V>(is_m, V{}, variance);
+                    sum[SQUARES] += e * e * precision;
+                }
+                logvar_p_m = select<V>(is_m, lv_p, logvar_p_m);
+                difference_m = select<V>(is_m, difference, difference_m);
+            }
+            if constexpr (MEAN) sum[MEANS] += load<V>(mu_q[k] + column);
+            if constexpr (DRAW) {
+                const V eps = load<V>(noise[k] + column);
+                normal_m = select<V>(is_m, eps, normal_m);
+                if constexpr (unit) {
+                    sum[NOISE_SUM] += select<V>(is_m, V{}, eps);
+                    if constexpr (SHIFTED) {
+                        const V d = sigma_m * expm1((lv - logvar_m) * T(0.5));
+                        sum[SHIFTED_NOISE] += d * eps;
+                        sum[SHIFT] += e * d;
+                    }
+                } else {
+                    sum[NOISE_SUM] += select<V>(is_m, V{}, sigma * eps);
+                }
+                if constexpr (DENSITY) sum[DENSITIES] += eps * eps + lv;
+            }
+        }
+
+        const auto changed = where >= 0;
+        if (!first) {
+            // the old m joins the others
+            const V old_ref = select<V>(old_logit < 0, V{}, old_logit);
+            const V rescale = exp(old_ref - ref);
+            const V e = select<V>(changed, exp(old_logit - ref), V{});
+            V shift{}, noise_m{};
+            if constexpr (DRAW) {
+                noise_m = load<V>(m_[NORMAL] + column);
+                if constexpr (!unit) noise_m *= exp(old_logvar * T(0.5));
+            }
+            if constexpr (SHIFTED)
+                shift = select<V>(changed, -exp(old_logvar * T(0.5)) * expm1((logvar_m - old_logvar) * T(0.5)), V{});
+            V base{}, ratio{}, variance{}, precision{};
+            if constexpr (KL) {
+                const V lv_p = load<V>(m_[LOGVAR_P] + column), x = old_logvar - lv_p;
+                const V difference = load<V>(m_[DIFFERENCE] + column);
+                ratio = exp(x);
+                precision = exp(-lv_p);
+                base = select<V>(changed, exp_excess(x, ratio) + difference * difference * precision, V{});
+                variance = select<V>(changed, exp(old_logvar), V{});
+            }
+            for (int i = 0; i < N; ++i) {
+                const int c = column + i;
+                const double r = rescale[i], e_m = e[i], others = sum_[OTHERS][c] * r + e_m;
+                if constexpr (SHIFTED) {
+                    sum_[SHIFTED_NOISE][c] += double(shift[i]) * (sum_[NOISE_SUM][c] + noise_m[i]);
+                    sum_[SHIFT][c] = sum_[SHIFT][c] * r + double(shift[i]) * others;
+                }
+                if constexpr (KL) {
+                    sum_[BASE][c] += base[i];
+                    sum_[TRACE][c] = sum_[TRACE][c] * r + e_m * ratio[i];
+                    sum_[SQUARES][c] = sum_[SQUARES][c] * (r * r) + e_m * e_m * (unit ? ratio[i] : precision[i]);
+                    sum_[VARIANCES][c] += variance[i];
+                }
+                if constexpr (DRAW) sum_[NOISE_SUM][c] += changed[i] ? noise_m[i] : T(0);
+                sum_[OTHERS][c] = others;
+            }
+        }
+        for (int s = 0; s < SUMS; ++s)
+            if (is_used(s)) add_to(sum_[s] + column, widen(sum[s]));
+
+        store(m_[LOGIT] + column, logit);
+        store(m_[LOGVAR_Q] + column, logvar_m);
+        store(m_[LOGVAR_P] + column, select<V>(changed, logvar_p_m, load<V>(m_[LOGVAR_P] + column)));
+        store(m_[DIFFERENCE] + column, select<V>(changed, difference_m, load<V>(m_[DIFFERENCE] + column)));
+        store(m_[NORMAL] + column, select<V>(changed, normal_m, load<V>(m_[NORMAL] + column)));
+    }
+
+    V total(Sum s, int column) const { return narrow(load_wide<T>(sum_[s] + column)); }
+
+    void finish_column(int column, int width, T (*stats)[BLOCK], T* w_sum, double& kl, double& density) {
+        const V logit = load<V>(m_[LOGIT] + column), ref = select<V>(logit < 0, V{}, logit);
+        const V logvar_m = load<V>(m_[LOGVAR_Q] + column), normal_m = load<V>(m_[NORMAL] + column);
+        const V one = exp(-ref), e_m = parts_ ? exp(logit - ref) : V{};
+        const V others = one + total(OTHERS, column), z = others + e_m;
+        const V inverse_z = 1 / z, rho_m = e_m * inverse_z, one_minus_rho = others * inverse_z;
+        const V rest = one * inverse_z;  // 1 - sum rho = exp(-L)
+        const V log_z = log(z);
+        auto keep = [&](int slot, V v) { store(stats[slot] + column, v); };
+        keep(S::LARGEST_LOGIT, logit);
+        keep(S::INVERSE_Z, inverse_z);
+        keep(S::ONE_MINUS_RHO_M, one_minus_rho);
+
+        if constexpr (DRAW) {
+            const V sigma_m = exp(logvar_m * T(0.5)), noise_others = total(NOISE_SUM, column);
+            const V total_noise = noise_others + (unit ? normal_m : sigma_m * normal_m);
+            V factor = rest;
+            if constexpr (SHIFTED) factor = sigma_m * rest - total(SHIFT, column) * inverse_z;
+            if constexpr (MEAN) {
+                const V noise_of_sum = unit ? total(SHIFTED_NOISE, column) + factor * total_noise : rest * total_noise;
+                store(w_sum + column, total(MEANS, column) + noise_of_sum);
+            }
+            keep(S::NOISE, total_noise);
+            if constexpr (!KL || unit) keep(S::NOISE_OTHERS, noise_others);
+            keep(S::NOISE_FACTOR, KL ? factor : rest);
+            if constexpr (KL && unit) keep(S::SIGMA_M, sigma_m);
+        }
+        V of_m{}, trace{};
+        if constexpr (KL) {
+            const T K = T(parts_);
+            const V lv_p = load<V>(m_[LOGVAR_P] + column), difference = load<V>(m_[DIFFERENCE] + column);
+            const V ratio_m = exp(logvar_m - lv_p), precision_m = exp(-lv_p);
+            const V first = total(TRACE, column) * inverse_z, second = total(SQUARES, column) * inverse_z * inverse_z;
+            const V quadratic = difference * difference * precision_m;
+            V y_m, h_others;
+            if constexpr (unit) {
+                const V factor_m = one_minus_rho * one_minus_rho + (K - 1) * rho_m * rho_m;
+                trace = K * second - 2 * first;
+                of_m = factor_m * ratio_m + quadratic;
+                y_m = ratio_m * ((K - 1) * rho_m - one_minus_rho);
+                h_others = K * second - first;
+                keep(S::FACTOR_M, factor_m);
+            } else {
+                const V variance_m = exp(logvar_m), v_others = total(VARIANCES, column), v = v_others + variance_m;
+                trace = second * v - 2 * first;
+                of_m = one_minus_rho * one_minus_rho * ratio_m + rho_m * rho_m * v_others * precision_m + quadratic;
+                y_m = rho_m * v_others * precision_m - one_minus_rho * ratio_m;
+                h_others = second * v - first;
+                keep(S::V, v);
+                keep(S::V_OTHERS, v_others);
+                keep(S::Q, second + rho_m * rho_m * precision_m);
+                keep(S::Q_OTHERS, second);
+            }
+            keep(S::H, rho_m * y_m + h_others);
+            keep(S::H_OTHERS, h_others);
+        }
+        if (!parts_) return;
+        const Wide<T> wide_ref = widen(ref), wide_log_z = widen(log_z), wide_trace = widen(trace), wide_m = widen(of_m);
+        const Wide<T> lv_q = widen(logvar_m), lv_p = widen(load<V>(m_[LOGVAR_P] + column));
+        const Wide<T> base = load_wide<T>(sum_[BASE] + column), terms = load_wide<T>(sum_[DENSITIES] + column);
+        double kls[N], densities[N];
+        for (int i = 0; i < Wide<T>::COUNT; ++i) {
+            const VD log_normaliser = wide_ref.part[i] + wide_log_z.part[i];
+            const VD trace_and_means = base.part[i] + wide_trace.part[i] + (wide_m.part[i] - 1.0);
+            store(kls + i * (LANES / 2), 0.5 * (trace_and_means - (lv_q.part[i] - lv_p.part[i])) + log_normaliser);
+            store(densities + i * (LANES / 2), log_normaliser - 0.5 * terms.part[i]);
+        }
+        const int n = width - column < N ? width - column : N;
+        for (int i = 0; i < n; ++i) {
+            if constexpr (KL) kl += kls[i];
+            if constexpr (DENSITY) density += densities[i];
+        }
+    }
+};
+
+}  // namespace COMPVAE_ISA
+}  // namespace compvae

@@ -1,0 +1,25 @@
+#include "posterior_kl.h"
+
+namespace compvae {
+namespace COMPVAE_ISA {
+
+void multiset_kl_forward(const Sets& sets, const Posterior& in, const Tensor& kl, void* stats, double* scratch,
+                         Options options) {
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using T = decltype(zero);
+        posterior_kl_forward<T, decltype(coupling)::value, false>(sets, in, Tensor{}, kl, static_cast<T*>(stats),
+                                                                  scratch);
+    });
+}
+
+void multiset_kl_backward(const Sets& sets, const Posterior& in, const Tensor& grad_kl, const void* stats,
+                          const Posterior& grad, Options options) {
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using T = decltype(zero);
+        posterior_kl_backward<T, decltype(coupling)::value, false>(sets, in, Tensor{}, grad_kl,
+                                                                   static_cast<const T*>(stats), grad);
+    });
+}
+
+}  // namespace COMPVAE_ISA
+}  // namespace compvae

@@ -1,0 +1,80 @@
+// The noise of single parts, w_i - mu_i, once the sums over the set are known; and the gradient of anything that is a
+// function of the parts. Only a part with rho > 1/2 needs the forms that keep it apart; it is m, the one with the
+// largest logit.
+#pragma once
+#include "multiset.h"
+
+namespace compvae {
+namespace COMPVAE_ISA {
+
+// One column of a set's sums, as the operations on parts keep them.
+template <class T, Coupling C>
+struct PartColumn {
+    using V = typename Simd<T>::V;
+    using S = Stats<C, false, true>;
+    static constexpr bool unit = C == Coupling::unit;
+    V ref, inverse_z, one_minus_rho_m, noise, noise_others, rest_of_rho;
+
+    PartColumn(const T (*stats)[BLOCK], int column) {
+        const V logit = load<V>(stats[S::LARGEST_LOGIT] + column);
+        ref = select<V>(logit < 0, V{}, logit);
+        inverse_z = load<V>(stats[S::INVERSE_Z] + column);
+        one_minus_rho_m = load<V>(stats[S::ONE_MINUS_RHO_M] + column);
+        noise = load<V>(stats[S::NOISE] + column);
+        noise_others = load<V>(stats[S::NOISE_OTHERS] + column);
+        rest_of_rho = load<V>(stats[S::NOISE_FACTOR] + column);
+    }
+    V rho(V logit) const { return exp(logit - ref) * inverse_z; }
+    // w_i - mu_i
+    V of_part(V rho, V sigma, V eps) const {
+        const auto is_m = rho > T(0.5);
+        const V own = select<V>(is_m, one_minus_rho_m * eps, eps), others = rho * select<V>(is_m, noise_others, noise);
+        return unit ? sigma * (own - others) : sigma * own - others;
+    }
+};
+
+// a_i - sum_j rho_j a_j over a set, where a_i is the upstream gradient of w_i ("scaled") or sigma_i times that
+// ("unit"). It is taken relative to a_r, r being m where rho_m > 1/2:
+//     (a_i - a_r) + a_r (1 - sum rho) - sum_j rho_j (a_j - a_r).
+template <class T>
+class Centred {
+    using V = typename Simd<T>::V;
+    static constexpr int N = Simd<T>::N;
+
+  public:
+    void clear() {
+        std::memset(reference_, 0, sizeof reference_);
+        std::memset(sum_, 0, sizeof sum_);
+        std::memset(rhos_, 0, sizeof rhos_);
+    }
+    // rho and a of n parts
+    void add(int column, int n, bool first, const V* rho, const V* a) {
+        const V old = first ? a[0] : load<V>(reference_ + column);
+        V reference = old, sum{}, rhos{};
+        for (int k = 0; k < n; ++k) reference = select<V>(rho[k] > T(0.5), a[k], reference);
+        for (int k = 0; k < n; ++k) {
+            sum += rho[k] * (a[k] - reference);
+            rhos += rho[k];
+        }
+        for (int i = 0; i < N; ++i) {
+            const int c = column + i;
+            sum_[c] += (double(old[i]) - double(reference[i])) * rhos_[c] + sum[i];
+            rhos_[c] += rhos[i];
+        }
+        store(reference_ + column, reference);
+    }
+    // What to add to a_i - a_r, given 1 - sum rho; and a_r.
+    V offset(int column, V rest_of_rho) const {
+        V sum;
+        for (int i = 0; i < N; ++i) sum[i] = T(sum_[column + i]);
+        return reference(column) * rest_of_rho - sum;
+    }
+    V reference(int column) const { return load<V>(reference_ + column); }
+
+  private:
+    alignas(64) T reference_[BLOCK];
+    double sum_[BLOCK], rhos_[BLOCK];
+};
+
+}  // namespace COMPVAE_ISA
+}  // namespace compvae

@@ -1,0 +1,106 @@
+// The units of work: one block of coordinates of one set, spread over threads; their sums joined in a fixed order.
+#pragma once
+#include "../common/tensor.h"
+#include "rows.h"
+
+namespace compvae {
+namespace COMPVAE_ISA {
+
+constexpr int BLOCK = 64;  // coordinates handled together
+
+struct Place {
+    int64_t set, coordinate;  // index in the batch, first coordinate
+    int width;                // coordinates in the block
+};
+
+// What is read after a chunk of n parts of a set of `size`: the set's next parts; where one chunk holds the set, the
+// next set, along whole rows while this one's blocks are worked on.
+inline Next next_of(const Sets& sets, const Place& place, int n, int64_t size) {
+    if (size <= n) return {1, sets.offsets ? size : 0, -place.coordinate, sets.width / BLOCK};
+    return {0, n, 0, 1};
+}
+
+// Whether an output with a row for each part is better written past the caches.
+template <class T>
+inline bool is_streamed(const Sets& sets) {
+    const int64_t rows = sets.offsets ? sets.offsets[sets.count] : sets.count * sets.parts;
+    return rows * sets.width * int64_t(sizeof(T)) >= int64_t(8) << 20;
+}
+
+inline int64_t blocks_of(int64_t width) { return (width + BLOCK - 1) / BLOCK; }
+
+// body(worker, place, index) for every place; each thread has a Worker of its own.
+template <class Worker, class Body>
+inline void for_each_place(const Sets& sets, Body body) {
+    const int64_t blocks = blocks_of(sets.width), count = sets.count * blocks;
+    // A block of a small set takes about a microsecond, as waking a thread does.
+    const int threads = int(count < sets.threads ? count : sets.threads);
+    // Neighbouring blocks to one thread, which reads ahead, in pieces small enough to even out ragged sets.
+    const int64_t share = count / (threads * 16 + 1) + 1;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        Worker worker;
+#pragma omp for schedule(dynamic, share)
+        for (int64_t i = 0; i < count; ++i) {
+            const int64_t coordinate = i % blocks * BLOCK;
+            const int width = int(sets.width - coordinate < BLOCK ? sets.width - coordinate : BLOCK);
+            body(worker, Place{i / blocks, coordinate, width}, i);
+        }
+        finish_streams();
+    }
+}
+
+// out[b] = the sum of set b's numbers in scratch [B * per_set]
+inline void join(const Sets& sets, int64_t per_set, const double* scratch, const Tensor& out) {
+    for (int64_t b = 0; b < sets.count; ++b) {
+        double sum = 0;
+        for (int64_t i = 0; i < per_set; ++i) sum += scratch[b * per_set + i];
+        write_row(address(out, b, 0, 0), out.dtype, 1, 1, &sum);
+    }
+}
+inline void join_blocks(const Sets& sets, const double* scratch, const Tensor& out) {
+    join(sets, blocks_of(sets.width), scratch, out);
+}
+
+template <class T>
+inline T read_value(const Tensor& t, int64_t set) {  // of a [B] tensor; 0 where it is absent
+    T v = 0;
+    if (t.data) read_row(address(t, set, 0, 0), t.dtype, 1, 1, &v);
+    return v;
+}
+
+// A row of a [B, D] tensor in a padded buffer; zeros where it is absent.
+template <class T>
+inline void read_block(const Tensor& t, const Place& p, T (&out)[BLOCK]) {
+    for (int i = 0; i < BLOCK; ++i) out[i] = T(0);
+    if (t.data) read_row(address(t, p.set, 0, p.coordinate), t.dtype, t.stride_coordinate, p.width, out);
+}
+template <class T>
+inline void write_block(const Tensor& t, const Place& p, const T* in) {
+    if (t.data) write_row(address(t, p.set, 0, p.coordinate), t.dtype, t.stride_coordinate, p.width, in);
+}
+
+// Rows of stats [count][B][D], kept in the compute type.
+template <class T>
+inline void write_stats(T* stats, int count, const Sets& sets, const Place& p, const T (*in)[BLOCK]) {
+    for (int s = 0; s < count; ++s)
+        std::memcpy(stats + (s * sets.count + p.set) * sets.width + p.coordinate, in[s], sizeof(T) * p.width);
+}
+template <class T>
+inline void read_stats(const T* stats, int count, const Sets& sets, const Place& p, T (*out)[BLOCK]) {
+    for (int s = 0; s < count; ++s) {
+        std::memcpy(out[s], stats + (s * sets.count + p.set) * sets.width + p.coordinate, sizeof(T) * p.width);
+        for (int i = p.width; i < BLOCK; ++i) out[s][i] = T(0);
+    }
+}
+
+// Padded tensors: the rows beyond a set's length are zero in every output.
+inline void zero_padding(const Sets& sets, const Place& p, const Tensor& t) {
+    if (!sets.lengths || !t.data) return;
+    const double zeros[BLOCK] = {};
+    for (int64_t k = sets.size(p.set); k < sets.parts; ++k)
+        write_row(address(t, p.set, k, p.coordinate), t.dtype, t.stride_coordinate, p.width, zeros);
+}
+
+}  // namespace COMPVAE_ISA
+}  // namespace compvae

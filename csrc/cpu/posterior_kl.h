@@ -1,0 +1,131 @@
+// The closed-form KL of the correlated Gaussian to the diagonal prior, with (DRAW) or without a draw of w~ in the
+// same pass over the inputs: posterior_sum_and_kl and multiset_kl.
+#pragma once
+#include "multiset.h"
+
+namespace compvae {
+namespace COMPVAE_ISA {
+
+template <class T, Coupling C, bool DRAW>
+void posterior_kl_forward(const Sets& sets, const Posterior& in, const Tensor& w_sum, const Tensor& kl, T* stats,
+                          double* scratch) {
+    using S = Stats<C, true, DRAW>;
+    struct Worker {
+        SetSums<T, C, true, DRAW, DRAW, false> sums;
+        alignas(64) T kept[S::COUNT][BLOCK], w[BLOCK];
+    };
+    for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t index) {
+        worker.sums.run(sets, place, in);
+        scratch[index] = worker.sums.finish(place.width, worker.kept, worker.w, nullptr);
+        if (DRAW) write_block(w_sum, place, worker.w);
+        if (stats) write_stats(stats, S::COUNT, sets, place, worker.kept);
+    });
+    join_blocks(sets, scratch, kl);
+}
+
+template <class T, Coupling C, bool DRAW>
+class PosteriorKlGradient {
+    using V = typename Simd<T>::V;
+    static constexpr bool unit = C == Coupling::unit;
+    using S = Stats<C, true, DRAW>;
+
+  public:
+    void run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w, const Tensor& grad_kl,
+             const T* stats, const Posterior& grad) {
+        const int64_t size = sets.size(place.set), row = sets.row(place.set);
+        grad_kl_ = read_value<T>(grad_kl, place.set);
+        parts_ = T(size);
+        read_block(grad_w, place, grad_w_);
+        read_stats(stats, S::COUNT, sets, place, stats_);
+        if constexpr (DRAW) noise_.prepare(sets, place);
+        const Tensor* inputs[] = {&in.mu_q, &in.logvar_q, &in.rho_logits, &in.mu_p, &in.logvar_p};
+        const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
+        for (int64_t part = 0; part < size; part += CHUNK) {
+            const int n = int(size - part < CHUNK ? size - part : CHUNK);
+            for (int i = 0; i < 5; ++i) {
+                in_[i].stage(*inputs[i], place.set, row + part, n, place.coordinate, place.width,
+                             next_of(sets, place, n, size));
+                out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
+            }
+            if constexpr (DRAW) noise_.draw(part, n);
+            for (int column = 0; column < place.width; column += Simd<T>::N) add_chunk(column, n);
+            for (int i = 0; i < 5; ++i)
+                out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
+        }
+        for (const Tensor* t : outputs) zero_padding(sets, place, *t);
+    }
+
+  private:
+    enum { MU_Q, LOGVAR_Q, RHO_LOGITS, MU_P, LOGVAR_P };
+    Rows<T> in_[5];
+    Results<T> out_[5];
+    NoiseRows<T> noise_;
+    alignas(64) T stats_[S::COUNT][BLOCK], grad_w_[BLOCK];
+    T grad_kl_ = 0, parts_ = 0;
+
+    void add_chunk(int column, int n) {
+        auto stat = [&](int slot) { return load<V>(stats_[slot] + column); };
+        const V logit_m = stat(S::LARGEST_LOGIT), ref = select<V>(logit_m < 0, V{}, logit_m);
+        const V inverse_z = stat(S::INVERSE_Z), one_minus_rho_m = stat(S::ONE_MINUS_RHO_M);
+        const V g_w = load<V>(grad_w_ + column), h_all = stat(S::H), h_others = stat(S::H_OTHERS), one = splat<V>(T(1));
+        const T g = grad_kl_, K = parts_;
+        for (int k = 0; k < n; ++k) {
+            for (const Rows<T>& rows : in_) rows.prefetch(k, column);
+            const V lv = load<V>(in_[LOGVAR_Q][k] + column), lv_p = load<V>(in_[LOGVAR_P][k] + column);
+            const V nu = load<V>(in_[RHO_LOGITS][k] + column);
+            const V difference = load<V>(in_[MU_Q][k] + column) - load<V>(in_[MU_P][k] + column);
+            const V rho = exp(nu - ref) * inverse_z;
+            // Only the part with the largest logit can have more; up to there the plain forms do not cancel.
+            const auto is_m = rho > T(0.5);
+            const V rest = select<V>(is_m, one_minus_rho_m, one);
+            const V x = lv - lv_p, ratio = exp(x), precision = exp(-lv_p), scaled_difference = difference * precision;
+            const V quadratic = difference * scaled_difference;
+            const V growth = x + exp_excess(x, ratio);  // ratio - 1, exact where q is close to p
+
+            V to_logvar_q, to_logvar_p, y, from_noise{}, to_logit{}, sigma{};
+            if constexpr (DRAW) sigma = exp(lv * T(0.5));
+            if constexpr (unit) {
+                to_logvar_q = select<V>(is_m, ratio * stat(S::FACTOR_M) - 1, growth + ratio * ((K * rho - 2) * rho));
+                to_logvar_p = -(quadratic + to_logvar_q);
+                y = ratio * select<V>(is_m, (K - 1) * rho - one_minus_rho_m, K * rho - 1);
+            } else {
+                const V own = select<V>(is_m, ratio * (one_minus_rho_m * one_minus_rho_m) - 1, growth - 2 * rho * ratio);
+                const V shared = rho * precision * select<V>(is_m, stat(S::V_OTHERS), stat(S::V));
+                const V variance = DRAW ? sigma * sigma : exp(lv);
+                to_logvar_q = own + variance * select<V>(is_m, stat(S::Q_OTHERS), stat(S::Q));
+                to_logvar_p = -(quadratic + own + rho * shared);
+                y = shared - rest * ratio;
+            }
+            if constexpr (DRAW) {
+                const V eps = load<V>(noise_[k] + column);
+                if constexpr (unit) {
+                    const V total = stat(S::NOISE), others = stat(S::NOISE_OTHERS);
+                    from_noise = sigma * (rest * eps - rho * select<V>(is_m, others, total));
+                    to_logit = total * (sigma - stat(S::SIGMA_M) + stat(S::NOISE_FACTOR));
+                } else {
+                    from_noise = stat(S::NOISE_FACTOR) * sigma * eps;
+                    to_logit = stat(S::NOISE_FACTOR) * stat(S::NOISE);
+                }
+            }
+            const V h = select<V>(is_m, y * one_minus_rho_m - h_others, y - h_all);
+            auto write = [&](int i, V v) { out_[i].put(k, column, v); };
+            write(MU_Q, g_w + g * scaled_difference);
+            write(LOGVAR_Q, T(0.5) * (g * to_logvar_q + g_w * from_noise));
+            write(RHO_LOGITS, rho * (g * (1 + h) - g_w * to_logit));
+            write(MU_P, -g * scaled_difference);
+            write(LOGVAR_P, T(0.5) * g * to_logvar_p);
+        }
+    }
+};
+
+template <class T, Coupling C, bool DRAW>
+void posterior_kl_backward(const Sets& sets, const Posterior& in, const Tensor& grad_w, const Tensor& grad_kl,
+                           const T* stats, const Posterior& grad) {
+    using Worker = PosteriorKlGradient<T, C, DRAW>;
+    for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
+        worker.run(sets, place, in, grad_w, grad_kl, stats, grad);
+    });
+}
+
+}  // namespace COMPVAE_ISA
+}  // namespace compvae

@@ -1,0 +1,208 @@
+#include <initializer_list>
+
+#include "part_noise.h"
+
+namespace compvae {
+namespace COMPVAE_ISA {
+namespace {
+
+// Rows of [B][D] left for the backward pass: those of the parts, then exp(L) sum rho_j eps_j (unit) or
+// exp(L) sum rho_j eps_j / sigma_j (scaled), which -d log q / dw_i holds.
+template <Coupling C>
+struct RatioStats {
+    enum { PULL = Stats<C, false, true>::COUNT, COUNT };
+};
+
+template <class T, Coupling C>
+class LogRatio {
+    using V = typename Simd<T>::V;
+    using S = RatioStats<C>;
+    static constexpr int N = Simd<T>::N;
+
+  public:
+    double run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w_sum, T* stats) {
+        double log_q_terms = 0;
+        sums_.run(sets, place, in);
+        sums_.finish(place.width, stats_, w_, &log_q_terms);
+        write_block(w_sum, place, w_);
+        std::memset(pull_, 0, sizeof pull_);
+        const int64_t size = sets.size(place.set), row = sets.row(place.set);
+        double ratio = -log_q_terms;
+        for (int64_t part = 0; part < size; part += CHUNK) {
+            const int n = int(size - part < CHUNK ? size - part : CHUNK);
+            if (size > CHUNK) {  // else they are still there from the first pass
+                sums_.mu_q.stage(in.mu_q, place.set, row + part, n, place.coordinate, place.width);
+                sums_.logvar_q.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width);
+                sums_.rho_logits.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width);
+                sums_.noise.draw(part, n);
+            }
+            sums_.mu_p.stage(in.mu_p, place.set, row + part, n, place.coordinate, place.width);
+            sums_.logvar_p.stage(in.logvar_p, place.set, row + part, n, place.coordinate, place.width);
+            for (int column = 0; column < place.width; column += N) ratio += add(column, n, place.width);
+        }
+        for (int column = 0; column < place.width; column += N) {
+            const V rest = PartColumn<T, C>(stats_, column).rest_of_rho;
+            for (int i = 0; i < N; ++i) stats_[S::PULL][column + i] = T(pull_[column + i] / rest[i]);
+        }
+        if (stats) write_stats(stats, S::COUNT, sets, place, stats_);
+        return ratio;
+    }
+
+  private:
+    SetSums<T, C, false, true, true, true> sums_;
+    alignas(64) T stats_[S::COUNT][BLOCK], w_[BLOCK];
+    double pull_[BLOCK];
+
+    double add(int column, int n, int width) {
+        const PartColumn<T, C> set(stats_, column);
+        V sum{}, pull{};
+        for (int k = 0; k < n; ++k) {
+            const V sigma = exp(load<V>(sums_.logvar_q[k] + column) * T(0.5)), eps = load<V>(sums_.noise[k] + column);
+            const V rho = set.rho(load<V>(sums_.rho_logits[k] + column)), lv_p = load<V>(sums_.logvar_p[k] + column);
+            const V difference = load<V>(sums_.mu_q[k] + column) - load<V>(sums_.mu_p[k] + column);
+            const V y = difference + set.of_part(rho, sigma, eps);
+            sum += y * y * exp(-lv_p) + lv_p;
+            pull += PartColumn<T, C>::unit ? rho * eps : rho * eps / sigma;
+        }
+        double total = 0;
+        for (int i = 0; i < N; ++i) {
+            pull_[column + i] += pull[i];
+            if (column + i < width) total += sum[i];
+        }
+        return -0.5 * total;
+    }
+};
+
+template <class T, Coupling C>
+class LogRatioGradient {
+    using V = typename Simd<T>::V;
+    using S = RatioStats<C>;
+    static constexpr int N = Simd<T>::N;
+    static constexpr bool unit = C == Coupling::unit;
+
+  public:
+    void run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w, const Tensor& grad_ratio,
+             const T* stats, const Posterior& grad, bool path) {
+        const int64_t size = sets.size(place.set), row = sets.row(place.set);
+        g_ = read_value<T>(grad_ratio, place.set);
+        path_ = path;
+        read_block(grad_w, place, grad_w_);
+        read_stats(stats, S::COUNT, sets, place, stats_);
+        noise_.prepare(sets, place);
+        centred_.clear();
+        const Tensor* inputs[] = {&in.mu_q, &in.logvar_q, &in.rho_logits, &in.mu_p, &in.logvar_p};
+        const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
+        for (const bool writing : {false, true})
+            for (int64_t part = 0; part < size; part += CHUNK) {
+                const int n = int(size - part < CHUNK ? size - part : CHUNK);
+                if (!writing || size > CHUNK) {
+                    for (int i = 0; i < 5; ++i)
+                        in_[i].stage(*inputs[i], place.set, row + part, n, place.coordinate, place.width);
+                    noise_.draw(part, n);
+                }
+                if (!writing) {
+                    for (int column = 0; column < place.width; column += N) reduce(column, n, part == 0);
+                    continue;
+                }
+                for (int i = 0; i < 5; ++i)
+                    out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
+                for (int column = 0; column < place.width; column += N) write(column, n);
+                for (int i = 0; i < 5; ++i)
+                    out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
+            }
+        for (const Tensor* t : outputs) zero_padding(sets, place, *t);
+    }
+
+  private:
+    enum { MU_Q, LOGVAR_Q, RHO_LOGITS, MU_P, LOGVAR_P };
+    Rows<T> in_[5];
+    Results<T> out_[5];
+    NoiseRows<T> noise_;
+    Centred<T> centred_;
+    alignas(64) T stats_[S::COUNT][BLOCK], grad_w_[BLOCK];
+    T g_ = 0;
+    bool path_ = false;
+
+    // One part: its sample's deviation from the prior, and the upstream gradient of w_i but for -d log q / dw_i.
+    struct Part {
+        V sigma, eps, rho, noise, y, precision, upstream;
+    };
+    Part part(const PartColumn<T, C>& set, int k, int column) const {
+        Part p;
+        p.sigma = exp(load<V>(in_[LOGVAR_Q][k] + column) * T(0.5));
+        p.eps = load<V>(noise_[k] + column);
+        p.rho = set.rho(load<V>(in_[RHO_LOGITS][k] + column));
+        p.noise = set.of_part(p.rho, p.sigma, p.eps);
+        p.y = load<V>(in_[MU_Q][k] + column) - load<V>(in_[MU_P][k] + column) + p.noise;
+        p.precision = exp(-load<V>(in_[LOGVAR_P][k] + column));
+        p.upstream = load<V>(grad_w_ + column) - g_ * (p.y * p.precision);
+        return p;
+    }
+    void reduce(int column, int n, bool first) {
+        const PartColumn<T, C> set(stats_, column);
+        V rho[CHUNK], a[CHUNK];
+        for (int k = 0; k < n; ++k) {
+            const Part p = part(set, k, column);
+            rho[k] = p.rho;
+            a[k] = unit ? rounded(p.upstream * p.sigma) : p.upstream;
+        }
+        centred_.add(column, n, first, rho, a);
+    }
+    void write(int column, int n) {
+        const PartColumn<T, C> set(stats_, column);
+        const V reference = centred_.reference(column), offset = centred_.offset(column, set.rest_of_rho);
+        const V pull = load<V>(stats_[S::PULL] + column);
+        for (int k = 0; k < n; ++k) {
+            const Part p = part(set, k, column);
+            const V centred = ((unit ? rounded(p.upstream * p.sigma) : p.upstream) - reference) + offset;
+            V to_mu = p.upstream, to_logvar = unit ? p.upstream * p.noise : p.sigma * p.eps * centred;
+            V to_logit = -set.noise * centred;
+            if (path_) {
+                // the path through log q: exp(L) cancels in all but the means and, in "unit", the log-variances
+                const V inverse_sigma = 1 / p.sigma, scaled_eps = p.eps * inverse_sigma;
+                const V along = unit ? (p.eps + pull) * inverse_sigma : scaled_eps + pull;
+                to_mu += g_ * along;
+                to_logvar += g_ * (unit ? along * p.noise : p.eps * p.eps);
+                to_logit -= g_ * set.noise * (unit ? p.eps : scaled_eps);
+            } else {
+                to_logvar += g_;
+                to_logit -= g_;
+            }
+            const V to_prior = p.y * p.precision;
+            store(out_[MU_Q][k] + column, to_mu);
+            store(out_[LOGVAR_Q][k] + column, T(0.5) * to_logvar);
+            store(out_[RHO_LOGITS][k] + column, p.rho * to_logit);
+            store(out_[MU_P][k] + column, g_ * to_prior);
+            store(out_[LOGVAR_P][k] + column, T(0.5) * g_ * (p.y * to_prior - 1));
+        }
+    }
+};
+
+}  // namespace
+
+void posterior_sum_and_log_ratio_forward(const Sets& sets, const Posterior& in, const Tensor& w_sum,
+                                         const Tensor& ratio, void* stats, double* scratch, Options options) {
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using T = decltype(zero);
+        using Worker = LogRatio<T, decltype(coupling)::value>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t index) {
+            scratch[index] = worker.run(sets, place, in, w_sum, static_cast<T*>(stats));
+        });
+    });
+    join_blocks(sets, scratch, ratio);
+}
+
+void posterior_sum_and_log_ratio_backward(const Sets& sets, const Posterior& in, const Tensor& grad_w,
+                                          const Tensor& grad_ratio, const void* stats, const Posterior& grad, bool path,
+                                          Options options) {
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using T = decltype(zero);
+        using Worker = LogRatioGradient<T, decltype(coupling)::value>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
+            worker.run(sets, place, in, grad_w, grad_ratio, static_cast<const T*>(stats), grad, path);
+        });
+    });
+}
+
+}  // namespace COMPVAE_ISA
+}  // namespace compvae

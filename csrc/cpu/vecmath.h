@@ -1,0 +1,149 @@
+// Elementary functions of vectors, by polynomials; float32 within about 1 ulp, float64 within a few.
+#pragma once
+#include "simd.h"
+
+namespace compvae {
+namespace COMPVAE_ISA {
+
+template <class V, int n>
+COMPVAE_INLINE V horner(V x, const double (&c)[n]) {  // c[0] + c[1] x + ...
+    using T = decltype(V{}[0] + V{}[0]);
+    V r = splat<V>(T(c[n - 1]));
+    for (int i = n - 2; i >= 0; --i) r = r * x + T(c[i]);
+    return r;
+}
+
+template <class V>
+COMPVAE_INLINE V select(decltype(V{} < V{}) mask, V yes, V no) {
+    return mask ? yes : no;
+}
+template <class V>
+COMPVAE_INLINE V abs(V x) {
+    return x < 0 ? -x : x;
+}
+
+constexpr double INVERSE_FACTORIAL[] = {1.0,           1.0,           1.0 / 2,         1.0 / 6,          1.0 / 24,
+                                        1.0 / 120,     1.0 / 720,     1.0 / 5040,      1.0 / 40320,      1.0 / 362880,
+                                        1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
+
+COMPVAE_INLINE VF exp(VF x) {
+    x = clamp(x, -104.0f, 89.0f);
+    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+    const VF n = (x * 1.44269504f + magic) - magic;
+    VF r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    // a minimax polynomial of (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2
+    static constexpr double c[] = {5.0000001201e-1, 1.6666665459e-1, 4.1665795894e-2,
+                                   8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4};
+    return scale_by_power(horner(r, c) * (r * r) + r + 1.0f, n);
+}
+COMPVAE_INLINE VD exp(VD x) {
+    x = clamp(x, -746.0, 710.0);
+    const double magic = 6755399441055744.0;  // 1.5 * 2^52
+    const VD n = (x * 1.4426950408889634 + magic) - magic;
+    VD r = x - n * 6.93147180369123816490e-01;
+    r = r - n * 1.90821492927058770002e-10;
+    return scale_by_power(horner(r, INVERSE_FACTORIAL), n);
+}
+
+// (e^x - 1 - x) / x^2 near zero, where the difference itself would cancel.
+COMPVAE_INLINE VF exp_tail(VF x) {
+    static constexpr double c[] = {1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320};
+    return horner(x, c);
+}
+COMPVAE_INLINE VD exp_tail(VD x) {
+    static constexpr double c[] = {1.0 / 2,       1.0 / 6,        1.0 / 24,        1.0 / 120,          1.0 / 720,
+                                   1.0 / 5040,    1.0 / 40320,    1.0 / 362880,    1.0 / 3628800,      1.0 / 39916800,
+                                   1.0 / 479001600, 1.0 / 6227020800.0, 1.0 / 87178291200.0, 1.0 / 1307674368000.0};
+    return horner(x, c);
+}
+// e^x - 1
+template <class V>
+COMPVAE_INLINE V expm1(V x) {
+    return select<V>((x < 0.5f) & (x > -0.5f), exp_tail(x) * (x * x) + x, exp(x) - 1);
+}
+// e^x - 1 - x, given e^x
+template <class V>
+COMPVAE_INLINE V exp_excess(V x, V exp_x) {
+    return select<V>((x < 0.5f) & (x > -0.5f), exp_tail(x) * (x * x), exp_x - 1 - x);
+}
+
+// Natural logarithm of finite x > 0 (normal numbers).
+COMPVAE_INLINE VF log(VF x) {
+    const IF shifted = bits<IF>(x) - 0x3f3504f3;  // sqrt(1/2): the mantissa lands in [sqrt(1/2), sqrt 2)
+    const VF e = __builtin_convertvector(shifted >> 23, VF);
+    const VF f = bits<VF>((shifted & 0x7fffff) + 0x3f3504f3) - 1.0f;
+    static constexpr double c[] = {3.3333331174e-1,  -2.4999993993e-1, 2.0000714765e-1,  -1.6668057665e-1, 1.4249322787e-1,
+                                   -1.2420140846e-1, 1.1676998740e-1, -1.1514610310e-1, 7.0376836292e-2};
+    const VF f2 = f * f;
+    const VF tail = horner(f, c) * (f * f2) + e * -2.12194440e-4f - f2 * 0.5f;
+    return f + tail + e * 0.693359375f;
+}
+COMPVAE_INLINE VD log(VD x) {
+    const ID shifted = bits<ID>(x) - 0x3fe6a09e667f3bcdLL;
+    const VD e = __builtin_convertvector(shifted >> 52, VD);
+    const VD m = bits<VD>((shifted & 0xfffffffffffffLL) + 0x3fe6a09e667f3bcdLL);
+    const VD f = m - 1.0, s = f / (m + 1.0), s2 = s * s;
+    static constexpr double c[] = {1.0 / 3,  1.0 / 5,  1.0 / 7,  1.0 / 9,  1.0 / 11,
+                                   1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21, 1.0 / 23};
+    // ln m = 2 atanh(s) = f - s (f - 2 s^2 (1/3 + s^2/5 + ...))
+    const VD tail = s * (f - 2.0 * s2 * horner(s2, c));
+    return e * 6.93147180369123816490e-01 + (f - (tail - e * 1.90821492927058770002e-10));
+}
+
+// cos(pi t) and sin(pi t) for |t| <= 1.
+COMPVAE_INLINE void cos_sin_pi(VF t, VF& cosine, VF& sine) {
+    const float magic = 12582912.0f;
+    const VF shifted = t * 2.0f + magic, q = shifted - magic, r = t - q * 0.5f, r2 = r * r;
+    const IF quadrant = bits<IF>(shifted);
+    // sin(pi r) = r (pi_high + pi_low + r^2 (...)), cos(pi r) = 1 + r^2 (...) on |r| <= 1/4
+    static constexpr double s[] = {-5.16771278004997, 2.550164039877345, -0.5992645293207921, 0.08214588661112822};
+    static constexpr double c[] = {-4.934802200544679, 4.058712126416768, -1.3352627688545893, 0.23533063035889312,
+                                   -0.025806891390014};
+    const VF low = horner(r2, s) * r2 + -8.742278e-8f;
+    const VF sin_r = r * 3.14159274f + r * low, cos_r = horner(r2, c) * r2 + 1.0f;
+    const auto odd = (quadrant & 1) != 0;
+    const VF cos_abs = select<VF>(odd, sin_r, cos_r), sin_abs = select<VF>(odd, cos_r, sin_r);
+    cosine = bits<VF>(bits<IF>(cos_abs) ^ (((quadrant + 1) & 2) << 30));
+    sine = bits<VF>(bits<IF>(sin_abs) ^ ((quadrant & 2) << 30));
+}
+COMPVAE_INLINE void cos_sin_pi(VD t, VD& cosine, VD& sine) {
+    const double magic = 6755399441055744.0;
+    const VD shifted = t * 2.0 + magic, q = shifted - magic, x = (t - q * 0.5) * 3.14159265358979323846, x2 = x * x;
+    const ID quadrant = bits<ID>(shifted);
+    static constexpr double s[] = {1.0,          -1.0 / 6,         1.0 / 120,          -1.0 / 5040, 1.0 / 362880,
+                                   -1.0 / 39916800, 1.0 / 6227020800.0, -1.0 / 1307674368000.0, 1.0 / 355687428096000.0};
+    static constexpr double c[] = {1.0,           -1.0 / 2,          1.0 / 24,           -1.0 / 720,  1.0 / 40320,
+                                   -1.0 / 3628800, 1.0 / 479001600.0, -1.0 / 87178291200.0, 1.0 / 20922789888000.0,
+                                   -1.0 / 6402373705728000.0};
+    const VD sin_r = x * horner(x2, s), cos_r = horner(x2, c);
+    const auto odd = (quadrant & 1) != 0;
+    const VD cos_abs = select<VD>(odd, sin_r, cos_r), sin_abs = select<VD>(odd, cos_r, sin_r);
+    cosine = bits<VD>(bits<ID>(cos_abs) ^ (((quadrant + 1) & 2) << 62));
+    sine = bits<VD>(bits<ID>(sin_abs) ^ ((quadrant & 2) << 62));
+}
+
+template <class V>
+COMPVAE_INLINE V sigmoid(V x) {
+    const V e = exp(-abs(x)), s = 1 / (1 + e);
+    return select<V>(x < 0, e * s, s);
+}
+// log(1 + x) for x >= 0: the rounding of 1 + x is given back by the second term
+template <class V>
+COMPVAE_INLINE V log1p(V x) {
+    const V one = 1 + x;
+    return select<V>(one == 1, x, log(one) + (x - (one - 1)) / one);
+}
+// log(1 + e^x)
+template <class V>
+COMPVAE_INLINE V softplus(V x) {
+    return select<V>(x > 0, x, V{}) + log1p(exp(-abs(x)));
+}
+template <class V>
+COMPVAE_INLINE V tanh(V x) {
+    const V y = expm1(-2 * abs(x)), r = -y / (y + 2);
+    return select<V>(x < 0, -r, r);
+}
+
+}  // namespace COMPVAE_ISA
+}  // namespace compvae
