@@ -1,0 +1,60 @@
+"""Loading the native module, which knows no torch, and what its threads may be."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+
+@functools.cache
+def load() -> tuple[ModuleType | None, str]:
+    """The native module, or None and why it cannot be used."""
+    try:
+        return importlib.import_module("compvae_fast._native"), ""
+    except ModuleNotFoundError:
+        return None, why_absent(Path(__file__).parent)
+    except ImportError as error:
+        return None, f"the native module cannot be loaded: {error}"
+
+
+def reason_missing() -> str:
+    """Why the native module cannot be used; empty where it can."""
+    return load()[1]
+
+
+def library() -> ModuleType:
+    """The native module."""
+    module, reason = load()
+    if module is None:
+        raise RuntimeError(f"compvae_fast: {reason}")
+    return module
+
+
+def why_absent(package: Path) -> str:
+    """Why the folder of the package holds no native module for this Python; setup.py leaves a note where it failed."""
+    note = package / "_native_build_failure.txt"
+    if note.exists():
+        return note.read_text().strip()
+    others = ", ".join(sorted(file.name for file in package.glob("_native.*")))
+    return f"no native module was built for {sys.implementation.cache_tag}" + (f"; there is {others}" if others else "")
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def threads(wanted: int) -> int:
+    """How many threads a kernel may run: one in a forked process, whose copy of OpenMP's pool has lost its threads."""
+    return 1 if _forked else wanted

@@ -1,0 +1,110 @@
+"""The compiled kernels: loading them, and describing torch tensors to them.
+
+One module for each operation turns the arguments of the registered operation into the native call. Scratch memory
+is allocated here, by torch; the native code allocates none of the size of its inputs.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from compvae_fast import _loading
+
+_DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
+
+_in_its_place: contextvars.ContextVar = contextvars.ContextVar("compvae_fast_library", default=None)
+
+
+def library() -> ModuleType:
+    """The native module, or what has been put in its place."""
+    return _in_its_place.get() or _loading.library()
+
+
+def threads() -> int:
+    """How many threads a kernel may run: torch's number, or one in a forked process."""
+    return _loading.threads(torch.get_num_threads())
+
+
+def served_by(other, adapter: Callable) -> Callable:
+    """An adapter of this package, calling another object's functions of the same names and arguments."""
+
+    @functools.wraps(adapter)
+    def served(*arguments):
+        token = _in_its_place.set(other)
+        try:
+            return adapter(*arguments)
+        finally:
+            _in_its_place.reset(token)
+
+    return served
+
+
+def rows(t: Tensor | None) -> tuple[int, ...] | None:
+    """Address, dtype and strides (set, part, coordinate) of a [B, K, D] or a ragged [N, D] tensor."""
+    if t is None:
+        return None
+    if t.dim() == 3:
+        return t.data_ptr(), _DTYPES[t.dtype], *t.stride()
+    return t.data_ptr(), _DTYPES[t.dtype], 0, *t.stride()
+
+
+def per_set(t: Tensor | None) -> tuple[int, ...] | None:
+    """The same of a tensor with one row [B, D] or one value [B] for each set."""
+    if t is None:
+        return None
+    if t.dim() == 2:
+        return t.data_ptr(), _DTYPES[t.dtype], t.stride(0), 0, t.stride(1)
+    return t.data_ptr(), _DTYPES[t.dtype], t.stride(0), 0, 1
+
+
+@overload
+def index(t: Tensor) -> Tensor: ...
+@overload
+def index(t: Tensor | None) -> Tensor | None: ...
+def index(t: Tensor | None) -> Tensor | None:
+    """An index tensor as contiguous int64."""
+    return None if t is None else t.to(torch.int64).contiguous()
+
+
+def address(t: Tensor | None) -> int:
+    return 0 if t is None else t.data_ptr()
+
+
+class Sets:
+    """The sets of a call as the native code takes them; keeps converted index tensors alive."""
+
+    def __init__(self, like: Tensor, offsets: Tensor | None, lengths: Tensor | None, set_index: Tensor | None = None,
+                 part_start: Tensor | None = None, seed: Tensor | None = None):
+        self._kept = [index(offsets), index(lengths), index(set_index), index(part_start), seed]
+        self.count = like.shape[0] if offsets is None else offsets.shape[0] - 1
+        self.width = like.shape[-1]
+        self.arguments = (
+            self.count, like.shape[1] if offsets is None else 0, self.width, *map(address, self._kept),
+            1 if seed is not None and seed.dim() else 0, threads(),
+        )
+
+    def scratch(self) -> Tensor:
+        """One float64 for each set and block of 64 coordinates."""
+        return torch.empty(self.count * ((self.width + 63) // 64), dtype=torch.float64)
+
+
+def computes_float64(*tensors: Tensor) -> bool:
+    """Whether a call computes in float64: where an input has it."""
+    return any(t.dtype == torch.float64 for t in tensors)
+
+
+def like_wanted(tensors: tuple[Tensor, ...], needs: list[bool]) -> tuple[Tensor, ...]:
+    """Memory for the gradients that are wanted; an empty tensor for each of the others."""
+    return tuple(torch.empty(t.shape if need else 0, dtype=t.dtype, device=t.device) for t, need in zip(tensors, needs))
+
+
+def wanted_rows(gradients: tuple[Tensor, ...], needs: list[bool]) -> tuple:
+    return tuple(rows(g) if need else None for g, need in zip(gradients, needs))

@@ -1,0 +1,31 @@
+"""correlated_normal_log_prob by the compiled kernels."""
+
+import torch
+
+from compvae_fast import native
+from compvae_fast.ops.correlated_normal_log_prob import OPERATION
+
+
+def forward(*arguments):
+    *values, save = arguments
+    w, mu, logvar, rho_logits, offsets, lengths, coupling = values
+    described = OPERATION.describe(**OPERATION.named(values), save=save)
+    density, stats = (torch.empty(shape, dtype=dtype) for shape, dtype in described)
+    sets = native.Sets(w, offsets, lengths)
+    scratch = sets.scratch()
+    native.library().correlated_normal_log_prob_forward(
+        sets.arguments, native.rows(w), tuple(map(native.rows, values[1:4])), native.per_set(density),
+        stats.data_ptr() if save else 0, scratch.data_ptr(), coupling == "scaled")
+    return density, stats
+
+
+def backward(grad, *arguments):
+    *values, stats, needs = arguments
+    w, mu, logvar, rho_logits, offsets, lengths, coupling = values
+    gradients = native.like_wanted(values[:4], needs)
+    sets = native.Sets(w, offsets, lengths)
+    wanted = native.wanted_rows(gradients, needs)
+    native.library().correlated_normal_log_prob_backward(
+        sets.arguments, native.rows(w), tuple(map(native.rows, values[1:4])), native.per_set(grad), stats.data_ptr(),
+        wanted[0], wanted[1:], coupling == "scaled")
+    return gradients

@@ -1,0 +1,32 @@
+"""product_of_experts by the compiled kernels."""
+
+import torch
+
+from compvae_fast import native
+from compvae_fast.ops.product_of_experts import OPERATION
+
+
+def forward(*arguments):
+    *values, save = arguments
+    mu, logvar, offsets, lengths, mask, prior = values
+    described = OPERATION.describe(**OPERATION.named(values), save=save)
+    mean, total, stats = (torch.empty(shape, dtype=dtype) for shape, dtype in described)
+    sets = native.Sets(mu, offsets, lengths)
+    mask = None if mask is None else mask.contiguous()
+    native.library().product_of_experts_forward(
+        sets.arguments, tuple(map(native.rows, values[:2])), native.address(mask), prior, native.per_set(mean),
+        native.per_set(total), stats.data_ptr() if save else 0, native.computes_float64(mu))
+    return mean, total, stats
+
+
+def backward(grad_mean, grad_logvar, *arguments):
+    *values, stats, needs = arguments
+    mu, logvar, offsets, lengths, mask, prior = values
+    gradients = native.like_wanted(values[:2], needs)
+    sets = native.Sets(mu, offsets, lengths)
+    mask = None if mask is None else mask.contiguous()
+    native.library().product_of_experts_backward(
+        sets.arguments, tuple(map(native.rows, values[:2])), native.address(mask), prior, native.per_set(grad_mean),
+        native.per_set(grad_logvar), stats.data_ptr(), native.wanted_rows(gradients, needs),
+        native.computes_float64(mu))
+    return gradients

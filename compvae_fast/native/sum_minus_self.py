@@ -1,0 +1,27 @@
+"""sum_minus_self by the compiled kernels."""
+
+import torch
+
+from compvae_fast import native
+
+
+def _options(h, pre, post, reduce) -> tuple[bool, bool, bool, bool]:
+    return pre == "elu", post == "tanh", reduce == "mean", native.computes_float64(h)
+
+
+def forward(h, offsets, lengths, pre, post, reduce, save):
+    out = torch.empty(h.shape, dtype=h.dtype)
+    sets = native.Sets(h, offsets, lengths)
+    native.library().sum_minus_self_forward(sets.arguments, native.rows(h), native.rows(out),
+                                            *_options(h, pre, post, reduce))
+    return (out,)
+
+
+def backward(grad_out, h, offsets, lengths, pre, post, reduce, needs):
+    gradients = native.like_wanted((h,), needs)
+    if grad_out is None or not needs[0]:
+        return tuple(g.zero_() for g in gradients)
+    sets = native.Sets(h, offsets, lengths)
+    native.library().sum_minus_self_backward(sets.arguments, native.rows(h), native.rows(grad_out),
+                                             native.rows(gradients[0]), *_options(h, pre, post, reduce))
+    return gradients
