@@ -1,0 +1,280 @@
+"""The commands: their arguments, and what each of them calls."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+
+import compvae_fast
+from compvae_fast import generation, report
+from compvae_fast.bench.command import bench
+from compvae_fast.models import CompVAEConfig, TrainingRecipe, preset_config, presets, recipe
+from compvae_fast.training import BadInput, Trained, TrainingConfig, load_run, paced, train
+from compvae_fast.training.files import new_output, write_json
+from compvae_fast.training.threads import at_most
+
+PROGRAM = "compvae_fast"
+
+
+class _Parser(ArgumentParser):
+    """A parser whose refusals are BadInput."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise BadInput(message) from ex
+
+
+def run(arguments: list[str]) -> int:
+    """Parse ``arguments``, run the command they name, and return its exit code."""
+    preset = next((argument for argument in arguments if argument in presets()), presets()[0])
+    options = _parser(preset).parse_args(arguments)
+    return _COMMANDS[options.command][0](options[options.command])
+
+
+def _parser(preset: str) -> ArgumentParser:
+    """All commands; ``train`` has the defaults of ``preset``."""
+    parser = _Parser(prog=PROGRAM, description=compvae_fast.__doc__, version=compvae_fast.__version__)
+    commands = parser.add_subcommands(dest="command")
+    for name, (function, add_arguments) in _COMMANDS.items():
+        command = _Parser(description=function.__doc__)
+        add_arguments(command, preset)
+        commands.add_subcommand(name, command, help=function.__doc__)
+    return parser
+
+
+def _train(options: Namespace) -> int:
+    """Train a preset into a run folder; the same command again goes on where it stopped."""
+    settings = ("steps", "horizon", "seed", "log_every", "checkpoint_every", "threads", "device")
+    try:
+        preset_config(options.preset)
+        config = TrainingConfig(
+            model=CompVAEConfig(**vars(options.model), preset=options.preset),
+            recipe=TrainingRecipe(**vars(options.recipe)),
+            **{name: options[name] for name in settings},
+        )
+    except (ValueError, TypeError) as error:
+        raise BadInput(str(error)) from error
+    return _ending(train(config, options.out), config.steps, options.out)
+
+
+def _train_arguments(parser: ArgumentParser, preset: str) -> None:
+    parser.add_argument("preset", type=str, help=f"one of {', '.join(presets())}")
+    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    parser.add_argument("--out", type=str, required=True, help="the run folder: new, empty, or this run's")
+    parser.add_argument(
+        "--steps", type=int, default=recipe(preset).steps, help="where to stop, from the run's beginning"
+    )
+    parser.add_argument(
+        "--horizon", type=int | None, help="where the schedules end; null: where the first start was to stop"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights, data and noise")
+    parser.add_argument("--log_every", type=int, default=50, help="steps to a row of the log")
+    parser.add_argument("--checkpoint_every", type=int, default=500, help="steps to a checkpoint")
+    parser.add_argument("--threads", type=int | None, help="CPU threads; null: torch's choice at the first start")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda")
+    defaults = {"recipe": recipe(preset).to_dict(), "model": preset_config(preset).to_dict()}
+    del defaults["recipe"]["steps"], defaults["model"]["preset"]
+    parser.add_class_arguments(TrainingRecipe, "recipe", skip={"steps"})
+    parser.add_class_arguments(CompVAEConfig, "model", skip={"preset"})
+    parser.set_defaults(defaults)
+
+
+def _ending(ended: Trained, steps: int, out: str) -> int:
+    """Say how training ended; the exit code."""
+    skipped = f", {ended.skipped} of them skipped" if ended.skipped else ""
+    if ended.signal is not None:
+        _say(f"stopped at step {ended.step} of {steps}{skipped}, saved in {out}; the same command goes on from there")
+        return 128 + ended.signal
+    _say(f"{out} holds {ended.step} of {steps} steps{skipped}")
+    return 0
+
+
+def _generate(options: Namespace) -> int:
+    """Draw wholes of one multiset of labels from a run, into an .npz."""
+    out = new_output(Path(options.out), overwrite=options.overwrite)
+    trained = load_run(options.run)
+    config = trained.model.config
+    wholes = generation.generate_wholes(
+        trained,
+        labels=None if options.labels is None else generation.parse_labels(options.labels, config),
+        counts=None if options.counts is None else generation.parse_counts(options.counts, config),
+        n=options.n,
+        seed=options.seed,
+        noise=options.noise,
+    )
+    generation.write_wholes(out, wholes)
+    _say(f"{out} holds x {list(wholes['x'].shape)}")
+    return 0
+
+
+def _generate_arguments(parser: ArgumentParser, _preset: str) -> None:
+    _run_argument(parser)
+    parser.add_argument("--labels", type=str | None, help="the parts' labels, as 1,1,5,7")
+    parser.add_argument("--counts", type=str | None, help="instead of labels: label:count, as 1:1000000,5:3")
+    parser.add_argument("--n", type=int, default=1, help="wholes to draw")
+    parser.add_argument("--noise", type=bool, default=True, help="whether observation noise is added")
+    _output_arguments(parser)
+
+
+def _edit(options: Namespace) -> int:
+    """Take parts away from observed wholes and put new ones in, from .npz to .npz."""
+    out = new_output(Path(options.out), overwrite=options.overwrite)
+    trained = load_run(options.run)
+    config = trained.model.config
+    remove, add = (
+        [] if text is None else generation.parse_labels(text, config, name=name)
+        for name, text in (("--remove", options.remove), ("--add", options.add))
+    )
+    if not remove and not add:
+        raise BadInput("--remove, --add: expected labels for at least one of them")
+    x, labels = generation.read_wholes(Path(options.input))
+    edited = generation.edit_wholes(trained, x, labels, remove=remove, add=add, seed=options.seed)
+    generation.write_wholes(out, edited)
+    _say(f"{out} holds x {list(edited['x'].shape)}")
+    return 0
+
+
+def _edit_arguments(parser: ArgumentParser, _preset: str) -> None:
+    _run_argument(parser)
+    parser.add_argument("--input", type=str, required=True, help="an .npz with x [n, 200] and labels [K] or [n, K]")
+    parser.add_argument("--remove", type=str | None, help="labels of parts to take away, as 2 or 2,2,9")
+    parser.add_argument("--add", type=str | None, help="labels of parts to put in")
+    _output_arguments(parser)
+
+
+def _evaluate(options: Namespace) -> int:
+    """Measure a run's wholes against true ones: distances, amplitude, bits, bounds and edits."""
+    out = None if options.out is None else new_output(Path(options.out), overwrite=options.overwrite)
+    trained = load_run(options.run)
+    rows = report.measure(
+        trained.model,
+        sizes=options.sizes,
+        n=options.n,
+        multisets=options.multisets,
+        importance=options.importance,
+        seed=options.seed,
+    )
+    edits = report.measure_edits(trained.model, seed=options.seed)
+    print(report.as_text(rows, report.COLUMNS))
+    print()
+    print(report.as_text(edits, report.EDIT_COLUMNS))
+    if out is not None:
+        write_json(out, {"step": trained.step, "rows": rows, "edits": edits})
+    return 0
+
+
+def _evaluate_arguments(parser: ArgumentParser, _preset: str) -> None:
+    _run_argument(parser)
+    parser.add_argument("--sizes", type=tuple[int, ...], default=report.SIZES, help="numbers of parts")
+    _measure_arguments(parser, importance=64)
+    _output_arguments(parser, required=False)
+
+
+def _report(options: Namespace) -> int:
+    """Write a run's report: RUN/index.html and its pictures."""
+    return _write_report(options.run, options)
+
+
+def _write_report(run: str, options: Namespace) -> int:
+    settings = {name: options[name] for name in ("n", "multisets", "importance", "seed")}
+    print(report.write_report(load_run(run), **settings))
+    return 0
+
+
+def _report_arguments(parser: ArgumentParser, _preset: str) -> None:
+    _run_argument(parser)
+    _measure_arguments(parser, importance=16)
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+
+
+def _info(_options: Namespace) -> int:
+    """Print versions, the processor's features, threads and the backends."""
+    print(report.info_text())
+    return 0
+
+
+def _demo(options: Namespace) -> int:
+    """Train sines-small for some minutes and write its report; again, it goes on where it stopped."""
+    config = TrainingConfig.from_preset("sines-small", seed=options.seed)
+    config = paced(config, Path(options.out), options.minutes)
+    latest = time.monotonic() + 60 * options.minutes * 1.3
+    ended = train(config, options.out, stop=lambda: time.monotonic() > latest)
+    code = _ending(ended, config.steps, options.out)
+    with at_most(config.threads):
+        return code or _write_report(options.out, options)
+
+
+def _demo_arguments(parser: ArgumentParser, _preset: str) -> None:
+    parser.add_argument("--out", type=str, default="runs/demo", help="the run folder")
+    parser.add_argument("--minutes", type=float, default=4.5, help="about how long to train, on this machine")
+    _measure_arguments(parser, importance=16)
+    parser.add_argument("--seed", type=int, default=0, help="of weights, data, noise and pictures")
+
+
+def _bench(options: Namespace) -> int:
+    """Time the operations beside plain PyTorch and established libraries, and write a page of the results."""
+    print(
+        bench(
+            options.operations,
+            chosen=options.backend,
+            dtype=options.dtype,
+            seconds=options.seconds or (0.1 if options.quick else 2.0),
+            quick=options.quick,
+            out=options.out,
+            overwrite=options.overwrite,
+            tell=_say,
+        )
+    )
+    return 0
+
+
+def _bench_arguments(parser: ArgumentParser, _preset: str) -> None:
+    parser.add_argument("operations", type=str, nargs="*", default=[], help="names of operations; none: all")
+    parser.add_argument("--quick", action="store_true", help="small shapes, and without torch.compile")
+    parser.add_argument("--backend", type=str, nargs="+", default=[], help="backends to time; none: the fastest here")
+    parser.add_argument(
+        "--dtype", type=str, default="float32", help="of the inputs: float32, float64, bfloat16, float16"
+    )
+    parser.add_argument("--seconds", type=float | None, help="for each call that is timed; null: 2, in a hurry 0.1")
+    parser.add_argument("--out", type=str, default="runs/bench", help="the folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
+
+
+def _no_arguments(_parser: ArgumentParser, _preset: str) -> None:
+    pass
+
+
+def _run_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="a run folder, or one of its checkpoints")
+
+
+def _measure_arguments(parser: ArgumentParser, *, importance: int) -> None:
+    parser.add_argument("--n", type=int, default=1000, help="wholes per multiset of labels")
+    parser.add_argument("--multisets", type=int, default=4, help="random multisets per number of parts")
+    parser.add_argument("--importance", type=int, default=importance, help="samples of the importance-weighted bound")
+
+
+def _output_arguments(parser: ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--out", type=str if required else str | None, required=required, help="the file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace that file if it is there")
+
+
+def _say(text: str) -> None:
+    """One line on stderr: stdout is for results."""
+    print(f"{PROGRAM}: {text}", file=sys.stderr)
+
+
+_COMMANDS = {
+    "train": (_train, _train_arguments),
+    "generate": (_generate, _generate_arguments),
+    "edit": (_edit, _edit_arguments),
+    "evaluate": (_evaluate, _evaluate_arguments),
+    "report": (_report, _report_arguments),
+    "info": (_info, _no_arguments),
+    "demo": (_demo, _demo_arguments),
+    "bench": (_bench, _bench_arguments),
+}

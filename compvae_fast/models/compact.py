@@ -1,0 +1,147 @@
+"""Our networks for the 1D problem: homogeneous in K, and a posterior that is exact given the sum.
+
+Given w~ the parts of a diagonal prior are known by Matheron's rule, and the decoder sees w~ alone. The
+posterior p({w_i}|x) is therefore the prior conditioned on a sum that x makes uncertain. When that uncertainty is
+Gaussian, coordinate by coordinate, it lies inside the "scaled" coupling: with M = sum m_i, V = sum s_i^2,
+and x telling w~ = y with standard deviation t,
+
+    mu_i = m_i + s_i^2/V * V/(V + t^2) (y - M),   sigma_i = s_i,
+    nu_i = log(s_i^2/V) + log(sqrt(1 + V/t^2) - 1),
+
+so that the standard deviation of w~ is sqrt(V) t / sqrt(V + t^2). The networks give y and t per set.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..nn import GaussianHead, Residual, Sets, bounded_logvar, start_constant
+
+START_ERROR = 0.3
+START_OBSERVATION = 0.5
+
+
+def private_scales(classes: int, features: int, closed: float) -> Tensor:
+    """Initial log-variances [C, D] of p(w|l): each label opens a block of coordinates of its own.
+
+    Coordinates beyond C equal blocks are open to all labels; the closed ones have deviation ``closed``.
+
+    >>> private_scales(2, 4, 0.1).exp()
+    tensor([[1.0000, 1.0000, 0.0100, 0.0100],
+            [0.0100, 0.0100, 1.0000, 1.0000]])
+    """
+    block = features // classes
+    logvar = torch.zeros(classes, features)
+    if block:
+        owner = torch.arange(features) // block
+        others = (owner != torch.arange(classes)[:, None]) & (owner < classes)
+        logvar[others] = 2 * math.log(closed)
+    return logvar
+
+
+def per_part(counts: Tensor) -> Tensor:
+    """K [B, 1] as a float divisor, 1 for an empty set."""
+    return counts.clamp(min=1).float().unsqueeze(-1)
+
+
+class Features(nn.Module):
+    """A description of x / K, log K and the shares of the labels: [B, H]."""
+
+    def __init__(self, classes: int, hidden: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.layers = nn.Sequential(
+            nn.Linear(201 + classes, hidden),
+            nn.ELU(),
+            Residual(hidden),
+            nn.ELU(),
+            Residual(hidden),
+            nn.ELU(),
+        )
+
+    def forward(self, x: Tensor, sets: Sets, labels: Tensor) -> Tensor:
+        k = per_part(sets.counts)
+        shares = sets.sum(F.one_hot(labels, self.classes).to(x.dtype)) / k
+        return self.layers(torch.cat([x / k, k.log(), shares], dim=-1))
+
+
+class PosteriorZ(GaussianHead):
+    """q(z|x): features [B, H] -> mu, logvar [B, Z]."""
+
+
+class PriorZ(nn.Module):
+    """p(z|w~) by the parts' mean: w~ [B, 1 + D], K first -> mu, logvar [B, Z]."""
+
+    def __init__(self, w_dim: int, z_dim: int, hidden: int, sigma_min: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(w_dim, hidden), nn.ELU(), GaussianHead(hidden, z_dim, sigma_min)
+        )
+
+    def forward(self, w_sum: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layers(w_sum[:, 1:] / w_sum[:, :1].clamp(min=1))
+
+
+class PosteriorW(nn.Module):
+    """q({w_i}|x,{l_i}): the prior conditioned on the sum that x tells, see the module's text."""
+
+    sees_z = False
+
+    def __init__(self, w_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.mean = nn.Linear(hidden, w_dim)
+        self.log_error = nn.Linear(hidden, w_dim)
+        start_constant(self.log_error, math.log(START_ERROR))
+
+    def forward(
+        self,
+        features: Tensor,
+        z: Tensor,
+        labels: Tensor,
+        sets: Sets,
+        prior: tuple[Tensor, Tensor],
+        seed: int | Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """mu, logvar and logits of q, each [B, K, D] or [N, D]."""
+        m, logvar = prior
+        k = per_part(sets.counts)
+        told = k * self.mean(features)
+        log_t2 = 2 * (self.log_error(features) + k.log())
+        centre, variance = sets.sum(m), sets.sum(logvar.exp())
+        log_v = torch.log(variance.clamp(min=1e-30))
+        known = (log_v - log_t2).clamp(min=-40)
+        shift = torch.sigmoid(known) * (told - centre)
+        logit = torch.log(torch.expm1(0.5 * F.softplus(known)))
+        share = logvar - sets.to_parts(log_v)
+        mu = m + share.exp() * sets.to_parts(shift)
+        return mu, logvar, share + sets.to_parts(logit)
+
+
+class Observation(nn.Module):
+    """p(x|z,w~): K tanh(A u + f(u, z, 1/K)), u = w~ / K, with one deviation of x / K for all.
+
+    Args (forward): w~ [B, 1 + D] with K first, z [B, Z]. Returns mu, logvar [B, 200].
+    """
+
+    def __init__(self, w_dim: int, z_dim: int, hidden: int, floor: float) -> None:
+        super().__init__()
+        self.floor = floor
+        self.straight = nn.Linear(w_dim, 200)
+        last = nn.Linear(hidden, 200)
+        start_constant(last)
+        self.bent = nn.Sequential(
+            nn.Linear(w_dim + z_dim + 1, hidden), nn.ELU(), Residual(hidden), nn.ELU(), last
+        )
+        self.logvar = nn.Parameter(torch.tensor(2 * math.log(START_OBSERVATION)))
+
+    def forward(self, w_sum: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        count = w_sum[:, :1]
+        k = count.clamp(min=1)
+        u = w_sum[:, 1:] / k
+        mu = count * torch.tanh(self.straight(u) + self.bent(torch.cat([u, z, 1 / k], dim=-1)))
+        logvar = bounded_logvar(self.logvar, self.floor) + 2 * k.log()
+        return mu, logvar.expand_as(mu)

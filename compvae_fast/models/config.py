@@ -1,0 +1,77 @@
+"""What a CompVAE is built from, as plain values that can be stored beside its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CompVAEConfig:
+    """Everything ``CompVAE.from_config`` needs; JSON-serialisable by ``to_dict``.
+
+    Args:
+        preset: the name it started from, kept for the record.
+        network: "tables" (the paper's tables 1 to 6) or "compact" (ours).
+        coupling: "unit" (paper eq. 6) or "scaled" (thesis eq. 9.6).
+        released: GraphBlocks in the order of the authors' released code ("tables" only).
+        w_dim, z_dim: widths of each part's latent and of the whole's own.
+        hidden: width of the hidden layers ("compact" only).
+        first_label, num_labels: labels are first_label .. first_label + num_labels - 1.
+        sigma_min: smallest standard deviation of a learned Gaussian.
+        observation_floor: smallest standard deviation of x / K ("compact" only).
+        closed_scale: initial prior deviation of the coordinates that are another label's ("compact" only).
+        w_weight, w_until: the objective's weight of the parts' divergence rises linearly from
+            ``w_weight`` to 1 over the first ``w_until`` of training.
+        z_weight, z_until: the same for z's divergence (falling where z_weight > 1).
+        path_gradients: the objective takes its divergences from the sample, with gradients through the sample
+            alone (thesis eq. 4.4), instead of closed forms; the reported losses stay as they are.
+        generation_weight: weight in the objective of the energy score of generated wholes (``CompVAE.energy_score``),
+            taken over the first ``generation_sets`` sets of a batch, in training mode alone, once ``generation_from``
+            of the training is done.
+    """
+
+    preset: str = "sines"
+    network: str = "tables"
+    coupling: str = "unit"
+    released: bool = False
+    w_dim: int = 1024
+    z_dim: int = 256
+    hidden: int = 256
+    first_label: int = 1
+    num_labels: int = 10
+    sigma_min: float = 0.001
+    observation_floor: float = 0.05
+    closed_scale: float = 0.01
+    w_weight: float = 1.0
+    w_until: float = 0.0
+    z_weight: float = 1.0
+    z_until: float = 0.0
+    path_gradients: bool = False
+    generation_weight: float = 0.0
+    generation_sets: int = 64
+    generation_from: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.network not in ("tables", "compact"):
+            raise ValueError(f"network: expected 'tables' or 'compact', got {self.network!r}")
+        if self.coupling not in ("unit", "scaled"):
+            raise ValueError(f"coupling: expected 'unit' or 'scaled', got {self.coupling!r}")
+        for name in ("w_dim", "z_dim", "hidden", "num_labels"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain, JSON-serialisable values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CompVAEConfig:
+        """The inverse of ``to_dict``; an unknown key is a ValueError that names it."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"config: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        return cls(**values)

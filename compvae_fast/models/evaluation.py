@@ -1,0 +1,77 @@
+"""Bounds on the log-likelihood of wholes given their labels."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..random import Stream, fold
+
+if TYPE_CHECKING:
+    from .compvae import CompVAE
+
+
+def elbo(
+    model: CompVAE,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    offsets: Tensor | None = None,
+    lengths: Tensor | None = None,
+    samples: int = 1,
+    seed: int,
+) -> Tensor:
+    """Evidence lower bound on log p(x | {l_i}): minus the mean total loss over ``samples`` posterior draws.
+
+    Args:
+        x: [B, 200]; labels, offsets, lengths: as ``CompVAE.loss`` takes them.
+        samples: posterior draws per set, >= 1.
+        seed: of the draws.
+
+    Returns:
+        [B], nats. Source: paper eq. 4.
+    """
+    draws = _draw_seeds("samples", samples, seed)
+    total = x.new_zeros(())
+    for s in draws:
+        total = total + model.loss(x, labels, offsets=offsets, lengths=lengths, seed=s).total
+    return -total / samples
+
+
+def iw_bound(
+    model: CompVAE,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    k: int,
+    offsets: Tensor | None = None,
+    lengths: Tensor | None = None,
+    seed: int,
+) -> Tensor:
+    """Importance-weighted bound: E log 1/k sum_s p(x, latents_s) / q(latents_s | x), one estimate of it.
+
+    Not below the ELBO on average, and rising with k towards log p(x | {l_i}). The parts' densities come
+    from the noise they were drawn with, never from the inverse of the draw.
+
+    Args:
+        x: [B, 200]; labels, offsets, lengths: as ``CompVAE.loss`` takes them.
+        k: posterior draws, >= 1; their noise is that of ``elbo`` with the same seed.
+        seed: of the draws.
+
+    Returns:
+        [B], nats. Source: Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", 2016.
+    """
+    where = {"offsets": offsets, "lengths": lengths}
+    draws = _draw_seeds("k", k, seed)
+    weights = torch.stack([model.log_weight(x, labels, **where, seed=s) for s in draws])
+    return weights.logsumexp(0) - math.log(k)
+
+
+def _draw_seeds(name: str, draws: int, seed: int) -> list[int]:
+    if not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {draws!r}")
+    seed = fold(seed, Stream.EVALUATION)
+    return [fold(seed, draw) for draw in range(draws)]

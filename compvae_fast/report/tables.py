@@ -1,0 +1,44 @@
+"""Measured rows as plain text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DISTANCES = {
+    "model": "model",
+    "floor": "true, again",
+    "gaussian": "Gaussian",
+    "saturated": "saturated parts",
+    "moments": "two moments",
+}
+COLUMNS = {
+    "k": "K",
+    **DISTANCES,
+    "amplitude": "amplitude",
+    "w_bits": "w, bits",
+    "z_bits": "z, bits",
+    "x_bits": "x, bits",
+    "elbo": "elbo, nats",
+    "iw_bound": "iw bound, nats",
+}
+EDIT_COLUMNS = {"k": "K", "decoded": "encode-decode", "removed": "a part removed", "added": "a part added"}
+
+
+def figure(name: str, value: float) -> str:
+    """A value as its column shows it: distances, ratios and errors to 3 digits after the point, the others to 1."""
+    if name == "k":
+        return str(value)
+    return f"{value:.1f}" if name.endswith("_bits") or name in ("elbo", "iw_bound") else f"{value:.3f}"
+
+
+def as_text(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
+    """Rows under a heading, columns aligned right.
+
+    >>> print(as_text([{"k": 2, "amplitude": 0.98}], {"k": "K", "amplitude": "amplitude"}))
+    K  amplitude
+    2      0.980
+    """
+    cells = [list(columns.values())]
+    cells += [[figure(name, row[name]) for name in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in cells)

@@ -1,0 +1,78 @@
+"""What a run of training is told, as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from compvae_fast.models import CompVAEConfig, TrainingRecipe, preset_config, recipe
+
+from .errors import BadInput
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One run of training.
+
+    Args:
+        model: what the network is built from.
+        recipe: batch, optimiser, rates and schedules.
+        steps: steps at which to stop, counted from the beginning of the run.
+        horizon: steps at which the schedules end, in place of ``recipe.steps``; None is ``steps``.
+        seed: of everything that is drawn: weights, data and noise; 0 to 2^64 - 1.
+        log_every: steps a row of the log stands for.
+        checkpoint_every: steps from one checkpoint to the next.
+        threads: CPU threads, which rounding depends on; None leaves torch's choice.
+        device: cpu or cuda, as torch names them.
+    """
+
+    model: CompVAEConfig
+    recipe: TrainingRecipe
+    steps: int
+    horizon: int | None = None
+    seed: int = 0
+    log_every: int = 50
+    checkpoint_every: int = 500
+    threads: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("horizon", "threads"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise BadInput(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise BadInput(f"device: expected cpu or cuda, got {self.device!r}")
+        if not 0 <= self.seed < 2**64:
+            raise BadInput(f"seed: expected 0 to 2^64 - 1, got {self.seed}")
+
+    @classmethod
+    def from_preset(cls, preset: str, **settings: Any) -> TrainingConfig:
+        """The preset's own model and recipe, and its steps where ``settings`` name none.
+
+        >>> TrainingConfig.from_preset("sines-small", steps=100, seed=1).steps
+        100
+        """
+        return cls(
+            **{"model": preset_config(preset), "recipe": recipe(preset), "steps": recipe(preset).steps, **settings}
+        )
+
+    def settled(self, *, horizon: int, threads: int) -> TrainingConfig:
+        """The same with what was left open filled in, and the recipe's schedules ending where they shall."""
+        horizon = self.horizon or horizon
+        schedule = dataclasses.replace(self.recipe, steps=horizon)
+        return dataclasses.replace(self, recipe=schedule, horizon=horizon, threads=self.threads or threads)
+
+    def identity(self) -> dict[str, Any]:
+        """All that the numbers depend on: two runs of one identity agree bit for bit as far as both go."""
+        names = ("horizon", "seed", "log_every", "threads", "device")
+        return {
+            "preset": self.model.preset,
+            "model": self.model.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            **{name: getattr(self, name) for name in names},
+        }

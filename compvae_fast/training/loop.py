@@ -1,0 +1,220 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from compvae_fast.data import sines
+from compvae_fast.random import Stream, fold
+
+from .config import TrainingConfig
+from .errors import BadInput, Failure
+from .folder import RunFolder, begin, claimed, settle
+from .interrupt import interruptible
+from .log import Log
+from .optimiser import make_optimiser, set_learning_rate
+from .state import TERMS, TrainingState, rounding
+from .threads import at_most
+
+SKIPPED_IN_A_ROW = 1000
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a call of ``train`` ended: the step reached, steps skipped, and the signal that stopped it, or None."""
+
+    step: int
+    skipped: int
+    signal: int | None
+
+
+def train(
+    config: TrainingConfig,
+    out: str | Path,
+    *,
+    show: bool = True,
+    stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train into the run folder ``out``, or go on with the run that is there, up to ``config.steps``.
+
+    The noise of a step is a function of (seed, step), and everything else is in the checkpoints: however
+    often a run is stopped or killed, the same call again ends in the same weights, optimiser state, averages
+    and log, bit for bit (on one machine with one build of torch).
+
+    Args:
+        config: what to train; the folder must be new or hold a run of the same configuration.
+        out: the run folder.
+        show: a progress bar on stderr.
+        stop: asked after each step; true saves and returns.
+
+    Returns how it ended. A first SIGINT or SIGTERM saves and returns too. Raises BadInput for a folder that
+    cannot serve, Failure where saving fails or training has diverged.
+    """
+    check(config)
+    with claimed(Path(out)) as folder:
+        config = settle(folder, config)
+        with at_most(config.threads), interruptible() as heard:
+            return _train(config, folder, heard, show, stop)
+
+
+def _train(config, folder: RunFolder, heard, show: bool, stop) -> Trained:
+    state = TrainingState(config)
+    begin(folder, config)
+    checkpoint, unusable = folder.latest(config.identity())
+    if checkpoint is not None:
+        state.restore(checkpoint)
+        _warn_of_rounding(checkpoint.values["rounding"], rounding(config))
+    for path in unusable:
+        path.rename(path.with_name(path.name + ".damaged"))
+    saved = checkpoint.step if checkpoint is not None else None
+    with (
+        Log(folder.log_path, step=state.step) as log,
+        Log(folder.timing_path, step=state.step) as timing,
+        _bar(state.step, config.steps, show) as bar,
+    ):
+
+        def save() -> int:
+            log.flush()
+            folder.save(state.checkpoint())
+            return state.step
+
+        begun = time.perf_counter() - (timing.last["seconds"] if timing.last else 0.0)
+        while state.step < config.steps:
+            advance(state)
+            bar.update()
+            if state.step % config.log_every == 0:
+                row = log_row(state)
+                log.write(row)
+                timing.write({"step": state.step, "seconds": round(time.perf_counter() - begun, 3)})
+                bar.set_postfix({name: _brief(row[f"{name}_bits"]) for name in ("w", "z", "x")}, refresh=False)
+            if state.skipped_in_a_row >= SKIPPED_IN_A_ROW:
+                save()
+                raise Failure(
+                    f"training has diverged: the last {SKIPPED_IN_A_ROW} steps were all skipped; "
+                    "the weights are those before them"
+                )
+            if state.step % config.checkpoint_every == 0:
+                saved = save()
+            if heard.signal is not None or stop():
+                break
+        if saved != state.step:
+            save()
+    return Trained(state.step, state.skipped, heard.signal)
+
+
+def _warn_of_rounding(there: dict[str, str], here: dict[str, str]) -> None:
+    different = [f"{name} {there.get(name)} there, {here[name]} here" for name in here if there.get(name) != here[name]]
+    if different:
+        warnings.warn(f"the run goes on, but not bit for bit as it would have: {'; '.join(different)}", stacklevel=4)
+
+
+def check(config: TrainingConfig) -> None:
+    """Raise BadInput for a configuration that cannot train, before anything is written."""
+    if config.device != "cpu" and not torch.cuda.is_available():
+        raise BadInput(f"device: no CUDA device is here, got {config.device!r}")
+    for name in ("batch", "k_start", "k_max", "k_every", "lr_halve_every"):
+        if getattr(config.recipe, name) < 1:
+            raise BadInput(f"recipe.{name}: expected at least 1, got {getattr(config.recipe, name)}")
+    try:
+        config.recipe.learning_rate(0)
+        make_optimiser(config.recipe, torch.nn.ParameterList([torch.zeros(1)]))
+        draw_batch(config, 0)
+    except (ValueError, TypeError) as error:
+        raise BadInput(str(error)) from error
+
+
+def step_seed(config: TrainingConfig, step: int) -> int:
+    """The seed that all noise of a step is drawn from."""
+    return fold(fold(config.seed, Stream.STEP), step)
+
+
+def draw_batch(config: TrainingConfig, step: int) -> sines.Batch:
+    """The data of a step."""
+    recipe = config.recipe
+    return sines.draw(
+        recipe.batch,
+        recipe.largest_k(step),
+        seed=step_seed(config, step),
+        k_exponent=recipe.k_exponent,
+        k_per_batch=recipe.k_per_batch,
+        labels=recipe.labels,
+        phase_deviation=recipe.phase_deviation,
+        device=config.device,
+    )
+
+
+def advance(state: TrainingState) -> None:
+    """One step; skipped and counted where its objective or gradient is not finite or beyond the recipe's bound."""
+    config, recipe, model = state.config, state.config.recipe, state.model
+    batch = draw_batch(config, state.step)
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    losses = model.loss(
+        batch.x,
+        batch.labels,
+        offsets=batch.offsets,
+        seed=step_seed(config, state.step),
+        progress=min(state.step / recipe.steps, 1.0),
+    )
+    objective = losses.objective.mean()
+    state.optimiser.zero_grad()
+    if taken := _within(objective.item(), recipe.skip_above):
+        objective.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip or math.inf)
+        taken = math.isfinite(norm.item())
+    if taken:
+        set_learning_rate(state.optimiser, recipe.learning_rate(state.step))
+        state.optimiser.step()
+        state.averages.update(state.step - state.skipped)
+        terms = [getattr(losses, name).detach().double().mean() for name in TERMS]
+        state.sums += torch.stack(terms).cpu()
+        state.summed += 1
+        state.skipped_in_a_row = 0
+    else:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+    state.step += 1
+
+
+def _within(objective: float, bound: float | None) -> bool:
+    return math.isfinite(objective) and (bound is None or objective <= bound)
+
+
+def log_row(state: TrainingState) -> dict[str, float | int | None]:
+    """The mean losses since the last row (None where every step was skipped), and begin the next row's sums."""
+    recipe, last = state.config.recipe, state.step - 1
+    row: dict[str, float | int | None] = {"step": state.step}
+    for name, total in zip(TERMS, state.sums.tolist()):
+        nats = total / state.summed if state.summed else None
+        row[f"{name}_nats"] = nats
+        row[f"{name}_bits"] = None if nats is None else nats / math.log(2)
+    row |= {"k_max": recipe.largest_k(last), "lr": recipe.learning_rate(last), "skipped": state.skipped}
+    state.sums.zero_()
+    state.summed = 0
+    return row
+
+
+def _brief(bits: float | None) -> str:
+    return "-" if bits is None else f"{bits:.1f}b"
+
+
+def _bar(done: int, steps: int, show: bool) -> tqdm:
+    """A bar with steps a second and the time left; on what is no terminal, a line every ten seconds."""
+    return tqdm(
+        total=steps,
+        initial=min(done, steps),
+        unit="step",
+        disable=not show,
+        dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 10.0,
+    )
