@@ -1,0 +1,119 @@
+"""The command: its files, what it refuses, and what an interrupted run leaves."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from compvae_fast.bench import command, figures, page, store
+from compvae_fast.bench.suite import Row
+from compvae_fast.training.errors import BadInput, Failure
+
+
+def bench(tmp_path, *operations, **changed):
+    given = dict(chosen=["reference"], dtype="float32", seconds=1e-3, quick=True, out=str(tmp_path / "run"),
+                 overwrite=False, tell=lambda line: None)
+    return command.bench(list(operations), **given | changed)
+
+
+def run_command(*arguments):
+    return subprocess.run([sys.executable, "-m", "compvae_fast", "bench", *arguments], capture_output=True, text=True)
+
+
+def test_command_writes_rows_table_and_page(tmp_path):
+    out = tmp_path / "run"
+    done = run_command("diag_normal_kl", "--quick", "--seconds", "0.001", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(out / "index.html")
+    held = json.loads((out / "rows.json").read_text())
+    with open(out / "rows.csv") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(held["rows"]) > 4
+    for line, row in zip(lines, held["rows"]):
+        assert line["implementation"] == row["implementation"]
+        assert float(line["median_ms"]) == pytest.approx(row["median_ms"], rel=1e-5)
+        assert line["processor"] == held["facts"]["processor"] and line["torch"] == held["facts"]["torch"]
+        assert line["date"] == held["date"]
+    text = (out / "index.html").read_text()
+    for name in ("diag_normal_kl", "torch.distributions.Normal", "roofline.png", "scaling.png", held["date"]):
+        assert name in text
+    assert all((out / f"{name}.png").stat().st_size > 5000 for name in page.PICTURES)
+    again = run_command("diag_normal_kl", "--quick", "--out", str(out))
+    assert again.returncode == 2
+    assert again.stderr == (f"compvae_fast: error: --out: {out} holds a run already; choose another folder or pass "
+                            "--overwrite\n")
+    assert json.loads((out / "rows.json").read_text()) == held
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    ({"operations": ["kl"]}, "operation: expected one of posterior_sum_and_kl"),
+    ({"chosen": ["abacus"]}, "--backend: expected one of .*, got 'abacus'"),
+    ({"dtype": "int8"}, "--dtype: expected one of float32, .*, got 'int8'"),
+    ({"seconds": -1.0}, "--seconds: expected a positive number, got -1.0"),
+])
+def test_command_refuses(tmp_path, arguments, complaint):
+    operations = arguments.pop("operations", ["diag_normal_kl"])
+    with pytest.raises(BadInput, match=complaint):
+        bench(tmp_path, *operations, **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(BadInput, match="--out: cannot make the folder"):
+        bench(tmp_path, "diag_normal_kl", out=str(tmp_path / "taken" / "run"))
+
+
+def test_interrupted_run_leaves_its_rows(tmp_path):
+    begun = []
+
+    def tell(line):
+        begun.append(line)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path, "diag_normal_kl", "gaussian_nll", tell=tell)
+    assert {row.operation for row in store.read(tmp_path / "run").rows} == {"matrix product", "diag_normal_kl"}
+    assert (tmp_path / "run" / "index.html").exists()
+
+
+def test_wrong_results_fail_the_command(tmp_path, monkeypatch):
+    wrong = Row("multiset_kl", "", "1x1x1", "dense", 1, 1, 1, "", "float32", "forward", "compvae_fast:cpu",
+                note="wrong: output 0 is off by 7.0 times what is allowed")
+    monkeypatch.setattr(command, "run", lambda *_: iter([wrong]))
+    complaint = "1 results are wrong and were not timed, the first: multiset_kl 1x1x1 by compvae_fast:cpu"
+    with pytest.raises(Failure, match=complaint):
+        bench(tmp_path, "multiset_kl")
+    assert "off by 7.0 times" in (tmp_path / "run" / "index.html").read_text()
+
+
+def test_rows_read_back(tmp_path):
+    bench(tmp_path, "gaussian_nll")
+    results = store.read(tmp_path / "run")
+    assert any(row.floor_share is not None for row in results.rows)
+    with pytest.raises(BadInput, match="expected a folder with a rows.json of compvae_fast bench"):
+        store.read(tmp_path)
+
+
+def test_pictures_of_nothing():
+    """A run that was stopped before its first row still has a page."""
+    for draw in (figures.roofline, figures.scaling):
+        assert draw([])
+
+
+def test_table_for_a_readme(tmp_path):
+    row = Row("multiset_kl", "coupling=unit", "8x16x256", "dense", 8, 16, 256, "", "float32", "forward",
+              "compvae_fast:cpu", median_ms=0.25, gb_per_s=3.14, floor_share=0.8, times_faster=12.0)
+    facts = {"processor": "P", "threads": "2", "torch": "2.13", "GPU": "none", "compvae_fast": "0", "Python": "3"}
+    eager = replace(row, implementation="eager")
+    store.write(tmp_path, store.Results(facts, "today", [row, eager, replace(row, series="K")]))
+    script = Path(__file__).parents[2] / "bench" / "table.py"
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[2] == "| `multiset_kl` | 8x16x256 | coupling=unit | forward | 0.25 | 3.1 | 80 % | 12.0 times |"
+    assert lines[3:] == ["", "P, 2 threads, torch 2.13, today; medians."]

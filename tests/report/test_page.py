@@ -1,0 +1,75 @@
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from training.tiny import content, trained  # noqa: F401
+
+from compvae_fast.report import figures, info_text, write_report
+from compvae_fast.report.info import facts, processor_features
+from compvae_fast.training import BadInput, load_run
+
+
+@pytest.fixture(scope="module")
+def written(trained, tmp_path_factory):  # noqa: F811
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("report") / "run")
+    before = content(folder)
+    page = write_report(load_run(folder), n=20, multisets=1, importance=1)
+    assert content(folder) == before, "a report leaves the run as it is"
+    return page
+
+
+def test_the_page_refers_to_its_pictures_and_to_nothing_else(written):
+    text = written.read_text()
+    pictures = re.findall(r'src="([^"]+)"', text)
+    assert len(pictures) == 7 and all((written.parent / name).exists() for name in pictures)
+    assert "http" not in text and "<script" not in text
+    assert 'name="viewport"' in text
+    for name in pictures:
+        with Image.open(written.parent / name) as picture:
+            assert picture.width > 900 and picture.convert("L").getextrema()[0] < 100
+
+
+def test_the_page_says_what_was_run_and_what_is_wrong(written):
+    text = written.read_text()
+    assert "12 steps of 4 wholes, seed 0" in text
+    assert "What is wrong" in text and "At K = 1 the energy distance" in text
+    assert facts()["torch"] in text and facts()["processor"] in text
+
+
+def test_an_unfinished_run_is_said_to_be_one(trained, tmp_path):  # noqa: F811
+    folder = shutil.copytree(trained, tmp_path / "run")
+    (folder / "checkpoints" / "step-000000012.safetensors").unlink()
+    page = write_report(load_run(folder), n=4, multisets=1, importance=1)
+    assert "stopped at step 8 of 12" in page.read_text()
+
+
+def test_a_single_checkpoint_has_no_report(trained):  # noqa: F811
+    path = trained / "checkpoints" / "step-000000012.safetensors"
+    with pytest.raises(BadInput, match="expected a run folder, got the file"):
+        write_report(load_run(path))
+
+
+def test_losses_with_skipped_and_negative_rows_are_drawn():
+    terms = ("w", "z", "x", "total")
+    rows = [{"step": 5, **{f"{name}_bits": None for name in terms}}]
+    rows += [{"step": step, **{f"{name}_bits": 100.0 - step * 20 for name in terms}} for step in (10, 15)]
+    (axes,) = figures.losses(rows).axes
+    assert [len(line.get_xdata()) for line in axes.lines] == [2, 2, 2, 2]
+
+
+def test_info_names_versions_processor_and_every_backend():
+    from compvae_fast.backends import backends
+
+    text = info_text()
+    for value in facts().values():
+        assert value in text
+    for backend in backends().values():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{backend.name} ")]
+        assert ("yes" in line.split()) == backend.available and backend.reason in line
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux lists the processor's features there")
+def test_features_are_those_that_the_system_lists():
+    assert set(processor_features()) <= set(Path("/proc/cpuinfo").read_text().split())
