@@ -76,7 +76,8 @@ def test_thesis_equation_9_7_mixed_up_an_index():
 def test_thesis_text_under_9_8_wrote_one_over_n():
     """Printed, for rho = 1/N: Var(W_i) = (1 - 2/N) sigma_i^2 + 1/N sum sigma^2, where 1/N^2 is meant."""
     logits = torch.full((K,), 40.0, dtype=torch.float64)  # rho = 1/N to 1e-18
-    truth = covariance("scaled", LOGVAR, logits).diag()
+    a = explicit.matrix("scaled", LOGVAR, logits)  # of rank K - 1 to rounding: MultivariateNormal may refuse it
+    truth = (a @ a.mT).diag()
     variance = LOGVAR.exp()
     assert off_by_a_percent((1 - 2 / K) * variance + variance.sum() / K, truth)
     torch.testing.assert_close((1 - 2 / K) * variance + variance.sum() / K**2, truth)
