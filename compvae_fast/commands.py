@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
+from tqdm import tqdm
 
 import compvae_fast
 from compvae_fast import generation, report
 from compvae_fast.bench.command import bench
 from compvae_fast.models import CompVAEConfig, TrainingRecipe, preset_config, presets, recipe
+from compvae_fast.streaming import open_parts
 from compvae_fast.training import BadInput, Trained, TrainingConfig, load_run, paced, train
 from compvae_fast.training.files import new_output, write_json
 from compvae_fast.training.threads import at_most
@@ -93,20 +95,46 @@ def _ending(ended: Trained, steps: int, out: str) -> int:
 
 
 def _generate(options: Namespace) -> int:
-    """Draw wholes of one multiset of labels from a run, into an .npz."""
+    """Draw wholes of one multiset of labels from a run, into an .npz; or those of a table, into a folder."""
+    if options.jobs is not None:
+        return _generate_table(options)
     out = new_output(Path(options.out), overwrite=options.overwrite)
     trained = load_run(options.run)
     config = trained.model.config
-    wholes = generation.generate_wholes(
-        trained,
-        labels=None if options.labels is None else generation.parse_labels(options.labels, config),
-        counts=None if options.counts is None else generation.parse_counts(options.counts, config),
-        n=options.n,
-        seed=options.seed,
-        noise=options.noise,
-    )
+    file = None if options.labels_file is None else Path(options.labels_file)
+    with _progress_bar("part", 0 if file is None else _parts_in(file)) as bar:
+        wholes = generation.generate_wholes(
+            trained,
+            labels=None if options.labels is None else generation.parse_labels(options.labels, config),
+            counts=None if options.counts is None else generation.parse_counts(options.counts, config),
+            labels_file=file,
+            n=options.n,
+            first=options.first,
+            seed=options.seed,
+            noise=options.noise,
+            progress=bar.update,
+        )
     generation.write_wholes(out, wholes)
     _say(f"{out} holds x {list(wholes['x'].shape)}")
+    return 0
+
+
+def _generate_table(options: Namespace) -> int:
+    for name in ("labels", "counts", "labels_file"):
+        if options[name] is not None:
+            raise BadInput(f"--{name}: expected none beside --jobs")
+    trained = load_run(options.run)
+    jobs = generation.read_jobs(Path(options.jobs), trained.model.config)
+    worker = generation.Worker.of_environment()
+    with _progress_bar("whole", jobs.wholes // worker.count if worker.rank == 0 else 0) as bar:
+        ended = generation.generate_shards(
+            trained, jobs, Path(options.out), per_shard=options.wholes_per_shard, noise=options.noise, worker=worker,
+            progress=bar.update,
+        )
+    if ended.signal is not None:
+        _say(f"stopped at {ended.wholes} of {ended.asked} wholes; the same command goes on from there")
+        return 128 + ended.signal
+    _say(f"{options.out} holds {ended.wholes} of {ended.asked} wholes")
     return 0
 
 
@@ -114,8 +142,14 @@ def _generate_arguments(parser: ArgumentParser, _preset: str) -> None:
     _run_argument(parser)
     parser.add_argument("--labels", type=str | None, help="the parts' labels, as 1,1,5,7")
     parser.add_argument("--counts", type=str | None, help="instead of labels: label:count, as 1:1000000,5:3")
+    parser.add_argument("--labels_file", type=str | None, help="instead of both: a .npy, .txt or .csv of labels")
+    parser.add_argument(
+        "--jobs", type=str | None, help="instead of these: a .csv, .parquet or .npz with labels or counts, seed and n"
+    )
     parser.add_argument("--n", type=int, default=1, help="wholes to draw")
+    parser.add_argument("--first", type=int, default=0, help="index of the first of them, to draw one of many alone")
     parser.add_argument("--noise", type=bool, default=True, help="whether observation noise is added")
+    parser.add_argument("--wholes_per_shard", type=int, default=1024, help="with --jobs, whose --out is a folder")
     _output_arguments(parser)
 
 
@@ -261,6 +295,26 @@ def _output_arguments(parser: ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--out", type=str if required else str | None, required=required, help="the file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace that file if it is there")
+
+
+def _parts_in(path: Path) -> int:
+    """How many parts a file has; 0 for one that cannot serve, of which generating tells more."""
+    try:
+        return len(open_parts(path))
+    except (OSError, ValueError):
+        return 0
+
+
+def _progress_bar(unit: str, total: int) -> tqdm:
+    """A bar with the rate and the time left; none where there is nothing to wait for."""
+    return tqdm(
+        total=total,
+        unit=unit,
+        unit_scale=True,
+        disable=not total,
+        dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 10.0,
+    )
 
 
 def _say(text: str) -> None:

@@ -41,6 +41,7 @@ class Stream(IntEnum):
     STEP = 9
     INITIALISATION = 10
     EVALUATION = 11
+    PARTS_OF_SUM = 12
 
 
 def _implementation(device: torch.device):

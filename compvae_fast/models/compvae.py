@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import ops
+from .. import ops, streaming
 from ..nn import GaussianTable, Sets
 from ..random import Stream, fold, normal
 from . import compact, tables
 from .config import CompVAEConfig
+from .drawing import fold_each, prior_sum, row_normals
 from .parts import Parts
 from .presets import preset_config
 
@@ -264,7 +266,7 @@ class CompVAE(nn.Module):
 
     def generate(
         self,
-        labels: Tensor | Sequence[int] | None = None,
+        labels: Tensor | Sequence[int] | Any | None = None,
         *,
         counts: Tensor | Sequence[int] | None = None,
         offsets: Tensor | None = None,
@@ -272,16 +274,24 @@ class CompVAE(nn.Module):
         n: int = 1,
         seed: int | Tensor | None = None,
         noise: bool = True,
+        set_index: Tensor | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> Tensor:
         """Wholes of the model, drawn from p(x | {l_i}).
 
         Args:
             labels: a list or [K], one multiset drawn ``n`` times; or a batch of them (see the class), each
-                drawn once.
+                drawn once; or one multiset of any length, read as it is needed: a file's path, an array or
+                memory-mapped array, an iterator (``compvae_fast.streaming``; no gradient is recorded).
             counts: instead of labels, how many parts each label has: [C] (drawn ``n`` times) or [B, C];
                 at a cost that does not depend on K.
             n: draws of a single multiset.
+            seed: see the class; or int64 [n] or [B], one for each whole.
             noise: whether observation noise is added to the mean of p(x | z, w~).
+            set_index: int64 [n] or [B], the index of each whole in the noise, by which one of many is drawn alone;
+                default 0, 1, ...
+            progress: called with the number of labels read since it was last called, where they are read piece
+                by piece.
 
         Returns:
             [n, 200], or [B, 200] for a batch.
@@ -298,30 +308,37 @@ class CompVAE(nn.Module):
         if not isinstance(n, int) or n < 1:
             raise ValueError(f"n: expected a positive integer, got {n!r}")
         mu, logvar = self.prior_w()
-        device = mu.device
-        given = torch.as_tensor(labels if counts is None else counts, device=device)
+        seed = _seed(seed, mu)
+        drawn = fold_each(seed, Stream.PRIOR_W)
+        if streaming.is_stream(labels) and not (isinstance(labels, np.ndarray) and labels.ndim == 2):
+            rows = torch.arange(n) if set_index is None else set_index
+            w_sum, parts = streaming.prior_sum(
+                labels, mu, logvar, seed=drawn, set_index=rows, first_label=self.config.first_label, progress=progress
+            )
+            return self._whole(self._with_count(w_sum, torch.full((n,), parts)), seed, noise, rows)
+        given = torch.as_tensor(labels if counts is None else counts, device=mu.device)
         if given.dim() == 1 and offsets is None:
             given = given.expand(n, -1)
         elif n != 1:
             raise ValueError(f"n: expected 1 beside a batch of multisets, got {n}")
-        seed = _seed(seed, mu)
-        drawn = fold(seed, Stream.PRIOR_W)
         if counts is None:
             given, sets = self._labels(given, offsets, lengths, always=True)
             totals = sets.counts
-            w_sum = ops.prior_sum(given, mu, logvar, **sets.where, seed=drawn)
+            w_sum = prior_sum(given, mu, logvar, **sets.where, seed=drawn, set_index=set_index)
         else:
             self._check_counts(given)
             totals = given.sum(-1)
-            w_sum = ops.prior_sum(None, mu, logvar, counts=given, seed=drawn)
-        return self._whole(self._with_count(w_sum, totals), seed, noise)
+            w_sum = prior_sum(None, mu, logvar, counts=given, seed=drawn, set_index=set_index)
+        return self._whole(self._with_count(w_sum, totals), seed, noise, set_index)
 
-    def _whole(self, w_sum: Tensor, seed: int | Tensor, noise: bool = True) -> Tensor:
-        """A draw of z and x, or of z and the mean of x, given w~."""
+    def _whole(
+        self, w_sum: Tensor, seed: int | Tensor, noise: bool = True, rows: Tensor | None = None
+    ) -> Tensor:
+        """A draw of z and x, or of z and the mean of x, given w~; ``rows`` are the sets' indices in the noise."""
         z_mu, z_logvar = self.prior_z(w_sum)
-        z = self._draw(z_mu, z_logvar, fold(seed, Stream.PRIOR_Z))
+        z = self._draw(z_mu, z_logvar, fold_each(seed, Stream.PRIOR_Z), rows)
         mu, logvar = self.observation(w_sum, z)
-        return self._draw(mu, logvar, fold(seed, Stream.OBSERVATION)) if noise else mu
+        return self._draw(mu, logvar, fold_each(seed, Stream.OBSERVATION), rows) if noise else mu
 
     def _energy_score(
         self, x: Tensor, labels: Tensor, sets: Sets, seed: int | Tensor, rows: int
@@ -359,10 +376,11 @@ class CompVAE(nn.Module):
         return F.embedding(labels, mu), F.embedding(labels, logvar)
 
     @staticmethod
-    def _draw(mu: Tensor, logvar: Tensor, seed: int | Tensor) -> Tensor:
+    def _draw(mu: Tensor, logvar: Tensor, seed: int | Tensor, rows: Tensor | None = None) -> Tensor:
         """One draw of each row of a diagonal Gaussian, rows counted as sets."""
-        rows, columns = (torch.arange(size, device=mu.device) for size in mu.shape)
-        return mu + (0.5 * logvar).exp() * normal(seed, rows[:, None], rows.new_zeros(()), columns)
+        if rows is None:
+            rows = torch.arange(len(mu), device=mu.device)
+        return mu + (0.5 * logvar).exp() * row_normals(seed, rows, mu.shape[1])
 
     def _with_count(self, w_sum: Tensor, counts: Tensor) -> Tensor:
         """w~ with the sum of the coordinate that is 1 in every part, where the network has one."""

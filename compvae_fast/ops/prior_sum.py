@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,7 +51,7 @@ OPERATION = _library.Operation(
 
 
 def prior_sum(
-    labels: Tensor | None,
+    labels: Tensor | np.ndarray | os.PathLike | Iterable | None,
     mu_table: Tensor,
     logvar_table: Tensor,
     *,
@@ -68,7 +72,8 @@ def prior_sum(
 
     Args:
         labels: [B, K] or, with offsets, [N], int64 or int32 in [0, C); or a jagged nested tensor. None with counts;
-            None with offsets: part i has row i of the tables.
+            None with offsets: part i has row i of the tables. Or one multiset of any length, read as it is needed: the
+            path of a file, an array or memory-mapped array [K], an iterator; see `compvae_fast.streaming.prior_sum`.
         mu_table, logvar_table: means and log-variances of the labels, [C, D]; float32, float64, bfloat16 or float16,
             one dtype. float64 tables keep counts beyond 10^8 meaningful.
         counts: [B, C] int64 or int32 in [0, 2^53], how many parts of each label a set has; labels is None then.
@@ -97,6 +102,9 @@ def prior_sum(
     """
     _checks.tables(mu_table, logvar_table)
     _checks.is_flag("collapse", collapse)
+    if labels is not None and not isinstance(labels, Tensor):
+        absent = dict(counts=counts, offsets=offsets, lengths=lengths)
+        return _of_stream(labels, mu_table, logvar_table, absent, seed, collapse, set_index, part_start)
     if counts is not None:
         _checks.counts(counts, mu_table, labels=labels, offsets=offsets, lengths=lengths)
         count = counts.shape[0]
@@ -105,6 +113,26 @@ def prior_sum(
         count = _checks.sets("labels", labels, offsets, lengths, tail="")
     seed = noise_of_sets(mu_table, count, seed, set_index, part_start)
     return OPERATION(mu_table, logvar_table, labels, counts, offsets, lengths, seed, set_index, part_start, collapse)[0]
+
+
+def _of_stream(labels, mu, logvar, absent: dict, seed, collapse, set_index, part_start) -> Tensor:
+    """w~ [n, D] of labels that are read piece by piece."""
+    from compvae_fast import streaming  # which is made of this operation
+
+    if not streaming.is_stream(labels):
+        _checks.is_tensor("labels", labels)
+    for name, value in absent.items():
+        if value is not None:
+            raise ValueError(f"{name}: expected None beside a stream of labels, got a {type(value).__name__}")
+    if torch.is_grad_enabled() and (mu.requires_grad or logvar.requires_grad):
+        raise ValueError("labels: a stream of labels records no gradient; call under torch.no_grad()")
+    start = 0
+    if part_start is not None:
+        _checks.has_shape("part_start", part_start, (1,), "one for a stream of labels")
+        start = int(part_start)
+    return streaming.prior_sum(
+        labels, mu, logvar, seed=seed, collapse=collapse, set_index=set_index, part_start=start
+    ).w_sum
 
 
 def _checked_labels(labels, mu_table: Tensor, offsets: Tensor | None, lengths: Tensor | None):

@@ -15,16 +15,17 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def temporary_name(path: Path) -> Path:
-    """Where the new content of ``path`` is written before it takes the name: one name per file."""
-    return path.with_name(f".{path.name}.tmp")
+def temporary_name(path: Path, owner: str = "") -> Path:
+    """Where the new content of ``path`` is written before it takes the name: one name per file and owner."""
+    return path.with_name(f".{path.name}{owner and '.' + owner}.tmp")
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, owner: str = "") -> None:
     """Write ``data`` to ``path`` so that a kill or a full disk leaves the old content or the new, whole.
 
-    Written to a hidden file beside it, flushed to the disk, renamed, and the folder flushed too. Raises
-    Failure with the cause; the temporary file is then gone and ``path`` untouched.
+    Written to a hidden file beside it, flushed to the disk, renamed, and the folder flushed too. Processes that may
+    write the same file name themselves as ``owner``. Raises Failure with the cause; the temporary file is then gone
+    and ``path`` untouched.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "x.bin"
@@ -32,7 +33,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     >>> path.read_bytes()
     b'whole'
     """
-    temporary = temporary_name(path)
+    temporary = temporary_name(path, owner)
     try:
         try:
             with open(temporary, "wb") as file:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,17 @@ def test_wholes_are_those_of_the_model(run):
     assert np.array_equal(quiet, run.model.generate([1, 1, 5, 7], n=6, seed=3, noise=False).numpy())
 
 
+def test_one_of_many_draws_is_made_alone_and_labels_come_from_files(run, tmp_path):
+    many = generate_wholes(run, labels=[1, 1, 5, 7], n=6, seed=3)["x"]
+    alone = generate_wholes(run, labels=[1, 1, 5, 7], first=4, seed=3)
+    np.testing.assert_allclose(alone["x"][0], many[4], rtol=1e-5, atol=1e-4)
+    np.save(tmp_path / "labels.npy", [1, 1, 5, 7])
+    seen = []
+    of_file = generate_wholes(run, labels_file=tmp_path / "labels.npy", n=6, seed=3, progress=seen.append)
+    np.testing.assert_allclose(of_file["x"], many, rtol=1e-5, atol=1e-4)
+    assert int(of_file["parts"]) == 4 and seen == [4]
+
+
 def test_counts_stand_for_as_many_parts(run):
     made = generate_wholes(run, counts={5: 3, 1: 10**9}, n=2, seed=4)
     assert made["counts"].tolist() == [10**9, 0, 0, 0, 3, 0, 0, 0, 0, 0]
@@ -31,9 +44,11 @@ def test_counts_stand_for_as_many_parts(run):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({}, "--labels, --counts: expected exactly one"),
-        ({"labels": [1], "counts": {1: 1}}, "--labels, --counts: expected exactly one"),
+        ({}, "--labels, --counts, --labels_file: expected exactly one"),
+        ({"labels": [1], "counts": {1: 1}}, "--labels, --counts, --labels_file: expected exactly one"),
         ({"labels": [1], "n": 0}, "--n: expected at least 1, got 0"),
+        ({"labels": [1], "first": -1}, "--first: expected at least 0, got -1"),
+        ({"labels_file": Path("none.npy")}, "--labels_file: none.npy does not exist"),
         ({"labels": [1], "seed": -1}, "--seed"),
         ({"labels": [1], "seed": 2**64}, "--seed"),
     ],
