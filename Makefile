@@ -1,6 +1,7 @@
 # make setup   a virtual environment in .venv with everything the rest needs
 # make demo    train the small 1D model for some minutes and leave runs/demo/index.html
 # make test    the tests, docstrings' examples included; PYTEST="-k words" and the like are handed on
+# make sanitize   the kernels under GCC's address, undefined-behaviour and thread sanitizers; minutes
 # make docs    the documentation as static pages in build/site
 # PYTHON= chooses the interpreter (3.11 or later), TORCH= the torch to install; both count when .venv is made.
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 
-.PHONY: setup demo test test-packaging bench docs lint
+.PHONY: setup demo test test-packaging sanitize bench docs lint
 
 setup: $(VENV)/.package
 
@@ -36,11 +37,15 @@ demo: setup
 	$(VENV)/bin/compvae_fast demo --out runs/demo
 
 test: setup
-	$(VENV_PYTHON) -m pytest -m "not packaging" $(PYTEST)
+	$(VENV_PYTHON) -m pytest -m "not packaging and not sanitize" $(PYTEST)
 
 # Builds a wheel and an sdist, installs them, with a compiler and without.
 test-packaging: setup
 	$(VENV_PYTHON) -m pytest tests/packaging -m packaging $(PYTEST)
+
+# Both instruction sets over odd shapes between guard bands, threads of every kind, and faults planted to be caught.
+sanitize: setup
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV_PYTHON) -m pytest tests/csrc -m sanitize $(PYTEST)
 
 bench: setup
 	$(VENV_PYTHON) -m pytest bench --benchmark-autosave $(PYTEST)

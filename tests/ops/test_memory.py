@@ -1,0 +1,175 @@
+"""Where kernels read and write: within what they are given, and wherever in memory that is; and without the GIL."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+import threading
+import time
+
+import pytest
+import torch
+
+import compvae_fast
+from compvae_fast import ops
+
+from .calls import CALLS
+from .test_torch import PARTS, SETS, gradients, leaves, same
+
+BAND = 1024  # bytes
+BEYOND = 2**31 + 3
+every = pytest.mark.parametrize("call", CALLS, ids=str)
+
+
+class Bands:
+    """Memory for tensors between guard bands of ones: NaN in every float dtype."""
+
+    def __init__(self):
+        self._held: list[tuple[torch.Tensor, int, int]] = []
+
+    def memory(self, shape, dtype: torch.dtype, missing: int = 0) -> torch.Tensor:
+        """A contiguous tensor; the last `missing` bytes of it are called band."""
+        shape = torch.Size([shape] if isinstance(shape, int) else shape)
+        size = shape.numel() * dtype.itemsize
+        whole = torch.full((BAND + size + BAND,), 255, dtype=torch.uint8)
+        self._held.append((whole, BAND, BAND + size - min(missing, size)))
+        return whole[BAND : BAND + size].view(dtype).reshape(shape)
+
+    def of(self, t: torch.Tensor) -> torch.Tensor:
+        """A copy of t between bands."""
+        return self.memory(t.shape, t.dtype).copy_(t)
+
+    def intact(self) -> bool:
+        return all(bool((whole[:first] == 255).all()) and bool((whole[end:] == 255).all())
+                   for whole, first, end in self._held)
+
+
+@contextlib.contextmanager
+def all_memory_from(bands: Bands, missing: int = 0):
+    """What kernels are given to write to lies between bands: their adapters allocate it with torch.empty."""
+    empty = torch.empty
+
+    def banded(*shape, dtype=torch.float32, device=None, **_):
+        if device is not None and torch.device(device).type != "cpu":
+            return empty(*shape, dtype=dtype, device=device)
+        return bands.memory(shape[0] if len(shape) == 1 else shape, dtype, missing)
+
+    torch.empty = banded
+    try:
+        yield
+    finally:
+        torch.empty = empty
+
+
+def inputs_in(bands: Bands, call, dtype, width: int):
+    return [bands.of(x).requires_grad_() for x in call.inputs(SETS, PARTS, width=width, dtype=dtype)]
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_nothing_outside_is_read_or_written(backend, call, dtype):
+    for width in (1, 65):
+        bands, indices = Bands(), call.indices(SETS, PARTS)
+        inputs = inputs_in(bands, call, dtype, width)
+        with all_memory_from(bands):
+            outputs = call(*inputs, **{name: bands.of(x) for name, x in indices.items()})
+            found = *outputs, *gradients(outputs, inputs)
+        assert bands.intact()
+        plain = leaves(call, width=width, dtype=dtype)
+        outputs = call(*plain, **indices)
+        same(found, (*outputs, *gradients(outputs, plain)))
+
+
+@every
+def test_what_is_written_outside_is_seen(backend, call):
+    """The last element of each output is called band: its being written is found."""
+    if backend == "reference":
+        pytest.skip("the reference is made of torch's own operations")
+    bands = Bands()
+    inputs = inputs_in(bands, call, torch.float32, 65)
+    with all_memory_from(bands, missing=1):
+        call(*inputs, **call.indices(SETS, PARTS))
+    assert not bands.intact()
+
+
+@pytest.fixture(scope="module")
+def large():
+    """More than 2^31 bfloat16, of which only those that are touched take memory."""
+    return torch.frombuffer(mmap.mmap(-1, 2 * (BEYOND + 2**17)), dtype=torch.bfloat16)
+
+
+def spread(large: torch.Tensor, shape, at: int) -> torch.Tensor:
+    """A tensor from element `at` on, its last set (of tables: class) more than 2^31 elements behind the first."""
+    rest = [math.prod(shape[i:]) for i in range(2, len(shape) + 1)]
+    strides = -(-BEYOND // (shape[0] - 1)), *rest
+    view = large.new_tensor([]).set_(large.untyped_storage(), at, shape, strides)  # no view to autograd
+    assert view.stride(0) * (shape[0] - 1) > 2**31
+    return view
+
+
+@pytest.fixture(params=["cpu", "numba"])
+def kernels(request):
+    """The backends of kernels; the reference would take more memory, and torch's operations see to the GIL."""
+    if reason := compvae_fast.backends()[request.param].reason:
+        pytest.skip(f"{request.param}: {reason}")
+    with compvae_fast.use_backend(request.param):
+        yield request.param
+
+
+@every
+def test_elements_beyond_32_bits(kernels, large, call, monkeypatch):
+    """Inputs and all that is written like them, outputs and gradients."""
+    indices, close = call.indices(SETS, PARTS), leaves(call, width=65, dtype=torch.bfloat16)
+    rows = iter(range(0, 2**15, close[0][0].numel()))
+    far = [spread(large, x.shape, next(rows)).copy_(x.detach()).requires_grad_() for x in close]
+    outputs = call(*close, **indices)
+    expected = *outputs, *gradients(outputs, close)
+    empty, made = torch.empty, []
+
+    def far_away(*shape, dtype=torch.float32, **keywords):
+        shape = shape[0] if isinstance(shape[0], (tuple, torch.Size)) else shape
+        if dtype != torch.bfloat16 or len(shape) < 2:
+            return empty(shape, dtype=dtype, **keywords)
+        made.append(spread(large, shape, next(rows)))
+        return made[-1].fill_(float("nan"))
+
+    monkeypatch.setattr(torch, "empty", far_away)
+    outputs = call(*far, **indices)
+    found = *outputs, *gradients(outputs, far)
+    monkeypatch.undo()
+    same([x.contiguous() for x in found], [x.contiguous() for x in expected])
+    assert len(made) >= len(far)
+
+
+def test_the_interpreter_runs_while_a_kernel_does(kernels):
+    """The GIL is released: another thread of Python is not held up for as long as a call takes."""
+    inputs = torch.randn(5, 16, 256, 1024).unbind()
+    stop, gaps = threading.Event(), []
+
+    def watch():
+        last = time.perf_counter()
+        while not stop.is_set():
+            now = time.perf_counter()
+            if now - last > 1e-4:
+                gaps.append(now - last)
+            last = now
+
+    watcher = threading.Thread(target=watch)
+    shares = []
+    with torch.no_grad():
+        ops.multiset_kl(*inputs)
+        watcher.start()
+        try:
+            for _ in range(20):
+                gaps.clear()
+                start = time.perf_counter()
+                ops.multiset_kl(*inputs)
+                lasted = time.perf_counter() - start
+                time.sleep(0.01)  # for the other thread to tell
+                shares.append(max(gaps, default=0) / lasted)
+        finally:
+            stop.set()
+            watcher.join()
+    # On a busy machine either thread may wait for a processor, but not in every call.
+    assert min(shares) < 0.5, shares
