@@ -259,6 +259,7 @@ def _bench(options: Namespace) -> int:
             quick=options.quick,
             out=options.out,
             overwrite=options.overwrite,
+            resume=options.resume,
             tell=_say,
         )
     )
@@ -275,6 +276,7 @@ def _bench_arguments(parser: ArgumentParser, _preset: str) -> None:
     parser.add_argument("--seconds", type=float | None, help="for each call that is timed; null: 2, in a hurry 0.1")
     parser.add_argument("--out", type=str, default="runs/bench", help="the folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that the folder holds")
 
 
 def _no_arguments(_parser: ArgumentParser, _preset: str) -> None:

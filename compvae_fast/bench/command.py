@@ -10,8 +10,8 @@ import torch
 
 from compvae_fast import backends
 from compvae_fast.bench import page, store
-from compvae_fast.bench.suite import Row, Settings, cases, run, today
-from compvae_fast.registry import Record, matching
+from compvae_fast.bench.suite import Case, Row, Settings, cases, finished, run, today
+from compvae_fast.registry import RECORDS, Record, matching
 from compvae_fast.report.info import facts
 from compvae_fast.training.errors import BadInput, Failure
 
@@ -19,8 +19,8 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def bench(
-    operations: list[str], *, chosen: list[str], dtype: str, seconds: float, quick: bool, out: str, overwrite: bool,
-    tell: Callable[[str], None],
+    operations: list[str], *, chosen: list[str], dtype: str, seconds: float, quick: bool, out: str,
+    tell: Callable[[str], None], overwrite: bool = False, resume: bool = False,
 ) -> Path:
     """Run the suite and write its rows and its page into the folder ``out``; gives the page's path.
 
@@ -30,8 +30,10 @@ def bench(
         dtype: of the float inputs.
         seconds: for each call that is timed.
         quick: small shapes, and without torch.compile, whose compilation takes longer than all the rest.
-        out, overwrite: the folder, and whether the run that it holds may be replaced.
+        out: the folder.
         tell: takes one line for each example that is begun.
+        overwrite, resume: whether the run that the folder holds may be replaced, or is gone on with: what it has
+            measured, on this machine with this software, is kept.
 
     Raises BadInput for a name that is not there, Failure where a file cannot be written or where results of a backend
     were wrong. Stopped by Ctrl-C, it leaves the rows it has.
@@ -45,11 +47,16 @@ def bench(
     if not (math.isfinite(seconds) and seconds > 0):
         raise BadInput(f"--seconds: expected a positive number, got {seconds}")
     device, used = _backends(records, chosen)
-    folder = store.new_folder(Path(out), overwrite=overwrite)
+    if overwrite and resume:
+        raise BadInput("--resume: expected without --overwrite, got both")
+    folder = store.new_folder(Path(out), overwrite=overwrite or resume)
     settings = Settings(used, getattr(torch, dtype), device, seconds, quick=quick, compiled=not quick)
     rows: list[Row] = []
+    wanted = cases(records, quick)
+    if resume and (folder / store.ROWS).exists():
+        wanted, rows = _left(wanted, settings, folder)
     try:
-        rows.extend(run(cases(records, quick), settings, tell))
+        rows.extend(run(wanted, settings, tell))
     finally:
         results = store.Results(facts(), today(), rows)
         store.write(folder, results)
@@ -59,6 +66,16 @@ def bench(
         raise Failure(f"{len(wrong)} results are wrong and were not timed, the first: {wrong[0].operation} "
                       f"{wrong[0].shape} by {wrong[0].implementation}: {wrong[0].note}")
     return path
+
+
+def _left(wanted: list[Case], settings: Settings, folder: Path) -> tuple[list[Case], list[Row]]:
+    """The cases that the folder's run has not finished, and its rows of those that it has, of other cases too."""
+    held, here = store.read(folder), facts()
+    for name, value in here.items():
+        if held.facts.get(name) != value:
+            raise BadInput(f"--resume: {folder} was measured with {name} {held.facts.get(name)}, here it is {value}")
+    done, rows = finished(cases(tuple(RECORDS.values()), settings.quick), settings, held.rows)
+    return [case for case in wanted if case not in done], rows
 
 
 def _backends(records: tuple[Record, ...], chosen: list[str]) -> tuple[str, tuple[str, ...]]:

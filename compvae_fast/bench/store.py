@@ -19,7 +19,7 @@ MACHINE = ("processor", "threads", "GPU", "compvae_fast", "torch", "Python")
 
 @dataclass(frozen=True)
 class Results:
-    """Rows of one run with the machine, the software and the date they were measured with."""
+    """Rows of one run, the machine and the software that they were measured with, and when its last row was."""
 
     facts: dict[str, str]
     date: str
@@ -53,9 +53,9 @@ def read(folder: Path) -> Results:
 
 
 def as_csv(results: Results) -> str:
-    """One line a row, with the machine and the date."""
+    """One line a row, with the machine."""
     names = [field.name for field in fields(Row)]
-    known = {name: results.facts[name] for name in MACHINE} | {"date": results.date}
+    known = {name: results.facts[name] for name in MACHINE}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names + list(known))

@@ -54,7 +54,7 @@ class Row:
     for as many bytes over the median; floor_share: the larger of that copy and of the arithmetic on data in cache, over
     the median; times_faster: the faster of eager and torch.compile over it; gops: operations of the fused formula a
     second; peak_mb: memory allocated at the peak, outputs included; worst_error: over what is allowed; note: why there
-    is no time, or what differs. Empty where not measured.
+    is no time, or what differs; date: when it was measured. Empty where not measured.
     """
 
     operation: str
@@ -81,6 +81,7 @@ class Row:
     peak_mb: float | None = None
     worst_error: float | None = None
     note: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,21 +134,46 @@ def _series(around: Shape | None, quick: bool) -> dict[str, list[Shape]]:
 
 def run(cases: list[Case], settings: Settings, tell: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
     """Check and time the cases; rows come as they are measured."""
-    yield _matrix_row(settings)
+    yield replace(_matrix_row(settings), date=today())
     in_cache: dict[tuple, float | None] = {}
     for case in cases:
         tell(str(case))
-        yield from _run_case(case, settings, in_cache)
+        for row in _run_case(case, settings, in_cache):
+            yield replace(row, date=today())
+
+
+def finished(cases: list[Case], settings: Settings, rows: list[Row]) -> tuple[list[Case], list[Row]]:
+    """The cases that an earlier run has measured in every pass by every backend, and its rows of them."""
+    def key(row: Row) -> tuple:
+        return row.operation, row.options, row.shape, row.series, row.dtype, row.direction
+
+    measured = {(key(row), row.implementation) for row in rows}
+    done, held = [], set()
+    for case in cases:
+        keys = [key(_blank(case, settings, direction)) for direction in _passes(case, settings)]
+        wanted = [f"{PREFIX}:{backend}" for backend in _offered(case, settings)] + [COPY]  # whose row is the last one
+        if all((k, name) in measured for k in keys for name in wanted):
+            done.append(case)
+            held.update(keys)
+    return done, [row for row in rows if key(row) in held]
+
+
+def _passes(case: Case, settings: Settings) -> tuple[str, ...]:
+    return ("forward",) if case.series else settings.passes
+
+
+def _offered(case: Case, settings: Settings) -> tuple[str, ...]:
+    serving = case.record.backends(settings.device)
+    return tuple(backend for backend in settings.backends if backend in serving)
 
 
 def _run_case(case: Case, settings: Settings, in_cache: dict) -> Iterator[Row]:
     device = torch.device(settings.device)
-    offered = tuple(b for b in settings.backends if b in case.record.backends(settings.device))
     sweeping = bool(case.series)
-    rivals = list(contestants(case.record, case.shape, backends=offered, compiled=settings.compiled and not sweeping,
-                              alternatives=not sweeping))
+    rivals = list(contestants(case.record, case.shape, backends=_offered(case, settings),
+                              compiled=settings.compiled and not sweeping, alternatives=not sweeping))
     wrong = _wrong(case, rivals, settings)
-    for direction in ("forward",) if sweeping else settings.passes:
+    for direction in _passes(case, settings):
         rows: dict[str, Row] = {}
         fitting, blank = [], _blank(case, settings, direction)
         for rival in rivals:

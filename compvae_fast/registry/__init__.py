@@ -96,7 +96,7 @@ _ALL = (
     Record(
         "product_of_experts", _gaussian, (("mu", "logvar"),), ("moment", "moment"),
         SETS + RAGGED, QUICK, Work(5, 1), Work(7, 1), SWEEP, variants=({}, {"prior": False}),
-        alternatives=(segment_reduce("product_of_experts", False),),
+        alternatives=(segment_reduce("product_of_experts", False), alternatives.PYG_PRODUCT_OF_EXPERTS),
     ),
     Record(
         "diag_normal_kl", lambda draw: _gaussian(draw, "mu_q", "logvar_q") | _gaussian(draw, *PRIOR),

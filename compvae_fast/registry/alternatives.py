@@ -134,7 +134,16 @@ def _pyg_sum_minus_self(h, *, offsets, pre=None, post=None, reduce="sum"):
     return torch.tanh(out) if post == "tanh" else out
 
 
+def _pyg_product_of_experts(mu, logvar, *, offsets):
+    from torch_geometric.nn.aggr import SumAggregation
+
+    add, precision = SumAggregation(), torch.exp(-logvar)
+    total = add(precision, ptr=offsets) + 1
+    return add(precision * mu, ptr=offsets) / total, -torch.log(total)
+
+
 PYG_SUM_MINUS_SELF = Alternative("torch_geometric", _pyg_sum_minus_self, _with_pyg)
+PYG_PRODUCT_OF_EXPERTS = Alternative("torch_geometric", _pyg_product_of_experts, _with_pyg)
 
 
 def _randn(labels, mu_table, logvar_table, lengths=None, offsets=None):

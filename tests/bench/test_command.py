@@ -1,6 +1,7 @@
 """The command: its files, what it refuses, and what an interrupted run leaves."""
 
 import csv
+import importlib.util
 import json
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from compvae_fast.bench import command, figures, page, store
-from compvae_fast.bench.suite import Row
+from compvae_fast.bench.suite import Row, Settings, cases, finished, run
+from compvae_fast.registry import matching
 from compvae_fast.training.errors import BadInput, Failure
 
 
@@ -37,7 +39,7 @@ def test_command_writes_rows_table_and_page(tmp_path):
         assert line["implementation"] == row["implementation"]
         assert float(line["median_ms"]) == pytest.approx(row["median_ms"], rel=1e-5)
         assert line["processor"] == held["facts"]["processor"] and line["torch"] == held["facts"]["torch"]
-        assert line["date"] == held["date"]
+        assert line["date"] == row["date"] <= held["date"]
     text = (out / "index.html").read_text()
     for name in ("diag_normal_kl", "torch.distributions.Normal", "roofline.png", "scaling.png", held["date"]):
         assert name in text
@@ -82,6 +84,47 @@ def test_interrupted_run_leaves_its_rows(tmp_path):
     assert (tmp_path / "run" / "index.html").exists()
 
 
+def test_interrupted_run_is_gone_on_with(tmp_path):
+    names, begun, again = ["diag_normal_kl", "gaussian_nll", "discretized_logistic_nll"], [], []
+
+    def tell(line):
+        begun.append(line)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path, *names, tell=tell)
+    first = store.read(tmp_path / "run").rows
+    bench(tmp_path, *names, tell=again.append, resume=True)
+    whole = store.read(tmp_path / "run").rows
+    assert again == begun[2:]
+    assert [row for row in first if row.operation != "matrix product"] == whole[: len(first) - 1]
+    assert {row.operation for row in whole} == {*names, "matrix product"}
+    told = [(r.operation, r.options, r.shape, r.series, r.direction, r.implementation) for r in whole]
+    assert len(set(told)) == len(told)
+
+
+def test_a_case_that_broke_off_is_measured_again():
+    """Its rows that were there are dropped, not doubled."""
+    settings = Settings(("reference",), seconds=1e-4, quick=True, compiled=False)
+    wanted = cases(matching(["gaussian_nll", "diag_normal_kl"]), True)
+    rows = list(run(wanted, settings))
+    assert finished(wanted, settings, rows) == (wanted, rows[1:])
+    done, held = finished(wanted, settings, rows[:-1])
+    assert done == wanted[:1] and held == [row for row in rows if row.operation == wanted[0].record.name]
+    assert finished(wanted, replace(settings, backends=("reference", "numba")), rows) == ([], [])
+
+
+def test_results_of_another_machine_are_not_gone_on_with(tmp_path):
+    folder = bench(tmp_path, "gaussian_nll").parent
+    held = store.read(folder)
+    store.write(folder, replace(held, facts=held.facts | {"threads": "1024"}))
+    with pytest.raises(BadInput, match="--resume: .* was measured with threads 1024, here it is"):
+        bench(tmp_path, "gaussian_nll", resume=True)
+    with pytest.raises(BadInput, match="--resume: expected without --overwrite, got both"):
+        bench(tmp_path, "gaussian_nll", resume=True, overwrite=True)
+
+
 def test_wrong_results_fail_the_command(tmp_path, monkeypatch):
     wrong = Row("multiset_kl", "", "1x1x1", "dense", 1, 1, 1, "", "float32", "forward", "compvae_fast:cpu",
                 note="wrong: output 0 is off by 7.0 times what is allowed")
@@ -106,14 +149,37 @@ def test_pictures_of_nothing():
         assert draw([])
 
 
-def test_table_for_a_readme(tmp_path):
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """bench/table.py with results of two machines."""
+    spec = importlib.util.spec_from_file_location("table", Path(__file__).parents[2] / "bench" / "table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     row = Row("multiset_kl", "coupling=unit", "8x16x256", "dense", 8, 16, 256, "", "float32", "forward",
-              "compvae_fast:cpu", median_ms=0.25, gb_per_s=3.14, floor_share=0.8, times_faster=12.0)
-    facts = {"processor": "P", "threads": "2", "torch": "2.13", "GPU": "none", "compvae_fast": "0", "Python": "3"}
-    eager = replace(row, implementation="eager")
-    store.write(tmp_path, store.Results(facts, "today", [row, eager, replace(row, series="K")]))
-    script = Path(__file__).parents[2] / "bench" / "table.py"
-    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    assert lines[2] == "| `multiset_kl` | 8x16x256 | coupling=unit | forward | 0.25 | 3.1 | 80 % | 12.0 times |"
-    assert lines[3:] == ["", "P, 2 threads, torch 2.13, today; medians."]
+              "compvae_fast:cpu", median_ms=0.25, gb_per_s=3.14, floor_share=0.8, times_faster=12.0,
+              date="2026-11-21 10:00 UTC")
+    rows = [row, replace(row, implementation="eager", median_ms=3.0), replace(row, series="K")]
+    for name in "ab":
+        facts = {"processor": name.upper(), "threads": "2", "torch": "2.13", "GPU": "none", "compvae_fast": "0",
+                 "Python": "3"}
+        (tmp_path / name).mkdir()
+        store.write(tmp_path / name, store.Results(facts, "today", rows))
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    return module
+
+
+LINE = "| `multiset_kl` | 8x16x256 | coupling=unit | forward | 0.25 | 3.1 | 80 % | 3 | - | 12.0 times |"
+
+
+def test_table_of_a_run(tmp_path, table):
+    lines = table.as_markdown(store.read(tmp_path / "a"), []).splitlines()
+    assert lines[2:] == [LINE, "", "A, 2 threads, torch 2.13, float32, 2026-11-21; medians."]
+    assert table.as_markdown(store.read(tmp_path / "a"), ["prior_sum"]).splitlines()[2:] == [""]
+
+
+def test_tables_of_the_readme(table):
+    text = f"Above.\n\n{table.BEGIN}\nold\n{table.END}\n\nBelow."
+    made = table.with_tables(text)
+    assert made.startswith("Above.\n\n") and made.endswith("\n\nBelow.") and "old" not in made
+    assert made.count(LINE) == 2 and "\nB, 2 threads" in made and "bench/results/b/rows.csv" in made
+    assert table.with_tables(made) == made
