@@ -109,6 +109,21 @@ PYBIND11_MODULE(_native, m) {
     COMPVAE_POSTERIOR_FORWARD(posterior_sum_and_log_ratio_forward);
     COMPVAE_POSTERIOR_BACKWARD(posterior_sum_and_log_ratio_backward, path);
 
+    m.def("posterior_shard_forward", [](py::tuple sets, py::tuple in, int64_t state, int coupling, bool float64) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        released([&] { kernels().posterior_shard_forward(s, p, pointer<double>(state), {coupling, float64}); });
+    });
+    m.def("posterior_shard_backward", [](py::tuple sets, py::tuple in, py::object grad_w, py::object grad_kl,
+                                         int64_t joint, py::tuple grad, int coupling, bool float64) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in), g = posterior(grad);
+        const Tensor gw = tensor(grad_w), gk = tensor(grad_kl);
+        released([&] {
+            kernels().posterior_shard_backward(s, p, gw, gk, pointer<void>(joint), g, {coupling, float64});
+        });
+    });
+
     m.def("multiset_kl_forward", [](py::tuple sets, py::tuple in, py::object kl, int64_t stats, int64_t scratch,
                                     int coupling, bool float64) {
         const Sets s = sets_of(sets);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -69,6 +71,7 @@ class GraphBlock(nn.Module):
         offsets: Tensor | None = None,
         lengths: Tensor | None = None,
         sets: Sets | None = None,
+        aggregate: Callable[..., Tensor] = ops.sum_minus_self,
     ) -> Tensor:
         """New states of all parts.
 
@@ -79,6 +82,7 @@ class GraphBlock(nn.Module):
                 its products are taken once per set.
             offsets, lengths: [B+1] or [B], the layout.
             sets: the layout ready made, instead of the two.
+            aggregate: ``ops.sum_minus_self``, or what takes its place where the sets go beyond what is here.
 
         Returns:
             [N, n_out] or [B, K, n_out].
@@ -98,7 +102,7 @@ class GraphBlock(nn.Module):
             raise ValueError(
                 f"h: expected states of width {self.g_first.fc1.in_features}, got {width}"
             )
-        others = ops.sum_minus_self(
+        others = aggregate(
             self._g(h, shared, context, sets),
             pre="elu" if self.released else None,
             post=None if self.released else "tanh",

@@ -74,6 +74,10 @@ struct Options {
     F(posterior_sum_and_log_ratio_backward,                                                                            \
       (const Sets& sets, const Posterior& in, const Tensor& grad_w, const Tensor& grad_ratio, const void* stats,       \
        const Posterior& grad, bool path, Options options))                                                             \
+    F(posterior_shard_forward, (const Sets& sets, const Posterior& in, double* state, Options options))                \
+    F(posterior_shard_backward,                                                                                        \
+      (const Sets& sets, const Posterior& in, const Tensor& grad_w, const Tensor& grad_kl, const void* joint,          \
+       const Posterior& grad, Options options))                                                                        \
     F(sum_minus_self_forward, (const Sets& sets, const Tensor& h, const Tensor& out, Aggregate how, bool float64))     \
     F(sum_minus_self_backward, (const Sets& sets, const Tensor& h, const Tensor& grad_out, const Tensor& grad_h,       \
                                 Aggregate how, bool float64))                                                          \
