@@ -6,14 +6,13 @@ the functions here in the place of the compiled ones.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import numpy as np
-
 from compvae_fast import native
+from compvae_fast.kernels.numba.compiling import kernel
+from compvae_fast.kernels.numba.memory import read_float64, write_float32, write_float64
 from compvae_fast.kernels.numba.places import Sets
 from compvae_fast.kernels.numba.rows import BLOCK
 from compvae_fast.kernels.numba.threads import run
@@ -39,19 +38,22 @@ def run_places(kernel, sets_arguments: tuple[int, ...], kind: Kind, choices: tup
         *arguments)
 
 
-def _numbers(address: int, count: int, dtype) -> np.ndarray:
-    """Numbers at an address, without a copy."""
-    return np.ctypeslib.as_array((ctypes.c_byte * (count * np.dtype(dtype).itemsize)).from_address(address)).view(dtype)
+@kernel
+def _join(count, per_set, scratch, out, is_float64):
+    for b in range(count):
+        sum_ = 0.0
+        for i in range(b * per_set, (b + 1) * per_set):
+            sum_ += read_float64(scratch + 8 * i)
+        if is_float64:
+            write_float64(out + 8 * b, sum_)
+        else:
+            write_float32(out + 4 * b, sum_)
 
 
 def join(sets_arguments: tuple[int, ...], per_set: int, scratch: int, out: tuple[int, int, int, int, int]) -> None:
     """out[b] = the sum of set b's numbers in scratch [B, per_set], in their order; out [B] float32 or float64."""
     address, dtype, *_ = out
-    count = sets_arguments[0]
-    sums = np.zeros((count, per_set + 1))
-    sums[:, 1:] = _numbers(scratch, count * per_set, np.float64).reshape(count, per_set)
-    # cumsum adds one number after the other; sum would not
-    _numbers(address, count, (np.float32, np.float64)[dtype])[:] = sums.cumsum(1)[:, -1]
+    _join(sets_arguments[0], per_set, scratch, address, dtype == 1)
 
 
 def join_blocks(sets_arguments: tuple[int, ...], scratch: int, out: tuple[int, int, int, int, int]) -> None:

@@ -8,11 +8,10 @@ other layers bring an OpenMP runtime beside torch's.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 
 from compvae_fast.kernels.numba.places import MEMORY
 
@@ -25,10 +24,11 @@ _pool_lock = threading.Lock()
 
 def _working_memory() -> int:
     """The address of this thread's working memory."""
-    if not hasattr(_local, "memory"):
-        _local.memory = np.empty(MEMORY + _ALIGNMENT, np.uint8)
-    address = _local.memory.ctypes.data
-    return address + -address % _ALIGNMENT
+    if not hasattr(_local, "address"):
+        _local.memory = (ctypes.c_char * (MEMORY + _ALIGNMENT))()
+        address = ctypes.addressof(_local.memory)
+        _local.address = address + -address % _ALIGNMENT
+    return _local.address
 
 
 def _after_fork() -> None:
@@ -58,8 +58,8 @@ def run(kernel, work: int, threads: int, *arguments) -> None:
     queue: what next_item takes items from; memory: address of the thread's working memory.
     """
     # Neighbouring items to one thread, which reads ahead, in pieces small enough to even out ragged sets.
-    pieces = np.array([0, work // (threads * _PIECES + 1) + 1])
-    queue = pieces.ctypes.data
+    pieces = (ctypes.c_int64 * 2)(0, work // (threads * _PIECES + 1) + 1)
+    queue = ctypes.addressof(pieces)
     helpers = [_helpers().submit(_help, kernel, arguments, queue) for _ in range(min(threads, work) - 1)]
     try:
         _help(kernel, arguments, queue)
