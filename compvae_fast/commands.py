@@ -59,7 +59,7 @@ def _train(options: Namespace) -> int:
         )
     except (ValueError, TypeError) as error:
         raise BadInput(str(error)) from error
-    return _ending(train(config, options.out), config.steps, options.out)
+    return _ending(train(config, options.out, set_parallel=options.set_parallel), config.steps, options.out)
 
 
 def _train_arguments(parser: ArgumentParser, preset: str) -> None:
@@ -77,6 +77,12 @@ def _train_arguments(parser: ArgumentParser, preset: str) -> None:
     parser.add_argument("--checkpoint_every", type=int, default=500, help="steps to a checkpoint")
     parser.add_argument("--threads", type=int | None, help="CPU threads; null: torch's choice at the first start")
     parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--set_parallel",
+        type=int,
+        default=1,
+        help="of the processes that torchrun started, how many share out the parts of the same wholes",
+    )
     defaults = {"recipe": recipe(preset).to_dict(), "model": preset_config(preset).to_dict()}
     del defaults["recipe"]["steps"], defaults["model"]["preset"]
     parser.add_class_arguments(TrainingRecipe, "recipe", skip={"steps"})
@@ -87,6 +93,8 @@ def _train_arguments(parser: ArgumentParser, preset: str) -> None:
 def _ending(ended: Trained, steps: int, out: str) -> int:
     """Say how training ended; the exit code."""
     skipped = f", {ended.skipped} of them skipped" if ended.skipped else ""
+    if ended.rank:
+        return 0 if ended.signal is None else 128 + ended.signal
     if ended.signal is not None:
         _say(f"stopped at step {ended.step} of {steps}{skipped}, saved in {out}; the same command goes on from there")
         return 128 + ended.signal
@@ -131,6 +139,8 @@ def _generate_table(options: Namespace) -> int:
             trained, jobs, Path(options.out), per_shard=options.wholes_per_shard, noise=options.noise, worker=worker,
             progress=bar.update,
         )
+    if worker.rank:
+        return 0 if ended.signal is None else 128 + ended.signal
     if ended.signal is not None:
         _say(f"stopped at {ended.wholes} of {ended.asked} wholes; the same command goes on from there")
         return 128 + ended.signal

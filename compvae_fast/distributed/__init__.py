@@ -12,10 +12,12 @@ same loss, and gets its own parts' gradients, which are those of the unsharded c
 
 from compvae_fast.distributed.parts import correlated_normal_log_prob, correlated_normal_rsample
 from compvae_fast.distributed.posterior import posterior_sum_and_kl
+from compvae_fast.distributed.sets import ShardedSets
 from compvae_fast.distributed.sums import graph_block, prior_sum, sum_gradients, sum_minus_self, total
 from compvae_fast.distributed.wire import Traffic, traffic
 
 __all__ = [
+    "ShardedSets",
     "Traffic",
     "correlated_normal_log_prob",
     "correlated_normal_rsample",

@@ -122,26 +122,29 @@ class CompVAE(nn.Module):
         lengths: Tensor | None = None,
         seed: int | Tensor | None = None,
         progress: float = 1.0,
+        sets: Sets | None = None,
     ) -> Losses:
         """The negative ELBO of wholes given their labels, one posterior sample.
 
         Args:
             x: [B, 200]; labels, offsets, lengths, seed: see the class.
             progress: share of the training done, in [0, 1]; moves ``objective`` alone.
+            sets: the layout ready made, in place of offsets and lengths; ``Sets`` of a share of a batch, or
+                ``distributed.ShardedSets``.
 
         Returns:
             Losses, each [B].
         """
-        labels, sets = self._labels(labels, offsets, lengths)
+        labels, sets = self._labels(labels, offsets, lengths, sets=sets)
         seed = _seed(seed, x)
         q = self._posterior(x, labels, sets, seed)
         options = self._options(sets, seed)
         if self.config.path_gradients:
-            w_sum, ratio = ops.posterior_sum_and_log_ratio(*q.w_q, *q.w_p, **options, path=True)
+            w_sum, ratio = sets.operation("posterior_sum_and_log_ratio")(*q.w_q, *q.w_p, **options, path=True)
             with torch.no_grad():
                 loss_w = ops.multiset_kl(*q.w_q, *q.w_p, **sets.where, coupling=options["coupling"])
         else:
-            w_sum, loss_w = ops.posterior_sum_and_kl(*q.w_q, *q.w_p, **options)
+            w_sum, loss_w = sets.operation("posterior_sum_and_kl")(*q.w_q, *q.w_p, **options)
         w_sum = self._with_count(w_sum, sets.counts)
         z_p = self.prior_z(w_sum)
         if self.posterior_w.sees_z:
@@ -160,9 +163,13 @@ class CompVAE(nn.Module):
             + loss_x
         )
         if c.generation_weight and self.training and progress >= c.generation_from:
-            score = self._energy_score(x, labels, sets, seed, c.generation_sets)
-            share = c.generation_weight * sets.batch / max(len(score), 1)
-            objective = objective + F.pad(share * score, (0, sets.batch - len(score)))
+            # the first of the whole batch, of which these sets may be a share
+            every = sets.batch if sets.all_sets is None else sets.all_sets
+            here = min(sets.batch, c.generation_sets)
+            rows = here if sets.index is None else int((sets.index < c.generation_sets).sum())
+            score = self._energy_score(x, labels, sets, seed, rows)
+            share = c.generation_weight * every / max(min(c.generation_sets, every), 1)
+            objective = objective + F.pad(share * score, (0, sets.batch - rows))
         return Losses(loss_w, loss_z, loss_x, loss_w + loss_z + loss_x, objective)
 
     def energy_score(
@@ -348,10 +355,11 @@ class CompVAE(nn.Module):
         drawn = []
         for draw in range(2):
             own = fold(fold(seed, Stream.PRIOR_W), draw)
-            w_sum = self._with_count(
-                ops.prior_sum(labels, mu, logvar, **sets.where, seed=own), sets.counts
+            w_sum = sets.operation("prior_sum")(
+                labels, mu, logvar, **sets.where, seed=own, set_index=sets.index
             )
-            drawn.append(self._whole(w_sum[:rows], own))
+            index = None if sets.index is None else sets.index[:rows]
+            drawn.append(self._whole(self._with_count(w_sum, sets.counts)[:rows], own, rows=index))
         x = x[:rows]
         spread = (drawn[0] - x).norm(dim=1) + (drawn[1] - x).norm(dim=1) - (drawn[0] - drawn[1]).norm(dim=1)
         return spread / (2 * sets.counts[:rows].clamp(min=1))
@@ -361,7 +369,7 @@ class CompVAE(nn.Module):
             raise ValueError(f"x: expected [{sets.batch}, {LENGTH}], got {list(x.shape)}")
         features = self.features(x, sets, labels)
         z_mu, z_logvar = z_q = self.posterior_z(features)
-        z = self._draw(z_mu, z_logvar, fold(seed, Stream.POSTERIOR_Z))
+        z = self._draw(z_mu, z_logvar, fold(seed, Stream.POSTERIOR_Z), sets.index)
         w_p = self._prior_rows(labels)
         w_q = self.posterior_w(features, z, labels, sets, w_p, seed)
         return Posterior(z, z_q, w_q, w_p)
@@ -369,7 +377,7 @@ class CompVAE(nn.Module):
     def _options(self, sets: Sets, seed: int | Tensor) -> dict[str, Any]:
         """Keyword arguments of every operation that draws the parts from q."""
         drawn = fold(seed, Stream.POSTERIOR_W)
-        return {**sets.where, "coupling": self.config.coupling, "seed": drawn}
+        return {**sets.where, "set_index": sets.index, "coupling": self.config.coupling, "seed": drawn}
 
     def _prior_rows(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = self.prior_w()
@@ -392,12 +400,17 @@ class CompVAE(nn.Module):
         return torch.cat([torch.ones_like(w[..., :1]), w], dim=-1) if self._counts_parts else w
 
     def _labels(
-        self, labels: Tensor, offsets: Tensor | None, lengths: Tensor | None, always: bool = False
+        self,
+        labels: Tensor,
+        offsets: Tensor | None,
+        lengths: Tensor | None,
+        always: bool = False,
+        sets: Sets | None = None,
     ) -> tuple[Tensor, Sets]:
         """Labels counted from 0, padding included, and the layout; values are read on CUDA if ``always``."""
         if labels.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"labels: expected int32 or int64, got {labels.dtype}")
-        sets = Sets.of(labels, offsets, lengths)
+        sets = sets or Sets.of(labels, offsets, lengths)
         internal = labels.long() - self.config.first_label
         if sets.mask is not None:
             internal = torch.where(sets.mask, internal, 0)

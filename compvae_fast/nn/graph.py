@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import ops
 from .residual import Residual
 from .sets import Sets, linear_of_both
 
@@ -71,7 +70,7 @@ class GraphBlock(nn.Module):
         offsets: Tensor | None = None,
         lengths: Tensor | None = None,
         sets: Sets | None = None,
-        aggregate: Callable[..., Tensor] = ops.sum_minus_self,
+        aggregate: Callable[..., Tensor] | None = None,
     ) -> Tensor:
         """New states of all parts.
 
@@ -82,7 +81,7 @@ class GraphBlock(nn.Module):
                 its products are taken once per set.
             offsets, lengths: [B+1] or [B], the layout.
             sets: the layout ready made, instead of the two.
-            aggregate: ``ops.sum_minus_self``, or what takes its place where the sets go beyond what is here.
+            aggregate: in place of ``ops.sum_minus_self``, where the sets go beyond what is here.
 
         Returns:
             [N, n_out] or [B, K, n_out].
@@ -102,6 +101,7 @@ class GraphBlock(nn.Module):
             raise ValueError(
                 f"h: expected states of width {self.g_first.fc1.in_features}, got {width}"
             )
+        aggregate = aggregate or sets.operation("sum_minus_self")
         others = aggregate(
             self._g(h, shared, context, sets),
             pre="elu" if self.released else None,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .. import ops
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Sets:
         lengths: [B], padded only.
         owner: [N] int64, the set of each part, ragged only.
         mask: [B, K] bool, which rows are parts, padded only.
+        index: [B] int64, each set's index in the noise; None is 0..B-1.
+        all_sets: how many sets the whole batch has, where these are a share of it; None: these are all.
     """
 
     batch: int
@@ -32,6 +37,8 @@ class Sets:
     lengths: Tensor | None = None
     owner: Tensor | None = None
     mask: Tensor | None = None
+    index: Tensor | None = None
+    all_sets: int | None = None
 
     @classmethod
     def of(cls, labels: Tensor, offsets: Tensor | None = None, lengths: Tensor | None = None) -> Sets:
@@ -88,6 +95,10 @@ class Sets:
         """``offsets`` and ``lengths`` as keyword arguments of the operations."""
         return {"offsets": self.offsets, "lengths": self.lengths}
 
+    def operation(self, name: str) -> Callable[..., Any]:
+        """The operation of that name for sets that lie like this."""
+        return getattr(ops, name)
+
     def to_parts(self, values: Tensor) -> Tensor:
         """Every part gets its set's row: [B, D] -> [N, D], or a view of [B, 1, D] that broadcasts."""
         return values.unsqueeze(1) if self.owner is None else values.index_select(0, self.owner)
@@ -107,9 +118,11 @@ class Sets:
         """
         row = torch.arange(parts, device=self.counts.device)
         if self.owner is None or self.offsets is None:
-            return torch.arange(self.batch, device=row.device).view(-1, 1, 1), row.view(1, -1, 1)
+            sets = torch.arange(self.batch, device=row.device) if self.index is None else self.index
+            return sets.view(-1, 1, 1), row.view(1, -1, 1)
         first = self.offsets.to(torch.int64)[:-1].index_select(0, self.owner)
-        return self.owner.unsqueeze(-1), (row - first).unsqueeze(-1)
+        of_set = self.owner if self.index is None else self.index.index_select(0, self.owner)
+        return of_set.unsqueeze(-1), (row - first).unsqueeze(-1)
 
 
 def linear_of_both(weight: Tensor, bias: Tensor | None, own: Tensor, shared: Tensor | None, sets: Sets) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from tqdm import tqdm
 from compvae_fast.data import sines
 from compvae_fast.random import Stream, fold
 
+from .checkpoint import Checkpoint
 from .config import TrainingConfig
 from .errors import BadInput, Failure
 from .folder import RunFolder, begin, claimed, settle
 from .interrupt import interruptible
 from .log import Log
 from .optimiser import make_optimiser, set_learning_rate
+from .processes import Processes, together
 from .state import TERMS, TrainingState, rounding
 from .threads import at_most
 
@@ -30,11 +33,15 @@ SKIPPED_IN_A_ROW = 1000
 
 @dataclass(frozen=True)
 class Trained:
-    """How a call of ``train`` ended: the step reached, steps skipped, and the signal that stopped it, or None."""
+    """How a call of ``train`` ended: the step reached, steps skipped, the signal that stopped it, or None.
+
+    rank tells apart the processes of one run, which all end alike.
+    """
 
     step: int
     skipped: int
     signal: int | None
+    rank: int = 0
 
 
 def train(
@@ -43,6 +50,7 @@ def train(
     *,
     show: bool = True,
     stop: Callable[[], bool] = lambda: False,
+    set_parallel: int = 1,
 ) -> Trained:
     """Train into the run folder ``out``, or go on with the run that is there, up to ``config.steps``.
 
@@ -55,46 +63,78 @@ def train(
         out: the run folder.
         show: a progress bar on stderr.
         stop: asked after each step; true saves and returns.
+        set_parallel: of the processes that torchrun started, how many share out the parts of the same wholes; the
+            others share out the wholes. Losses are those of one process to rounding; process 0 alone has the folder,
+            and a run may go on with another number of processes.
 
     Returns how it ended. A first SIGINT or SIGTERM saves and returns too. Raises BadInput for a folder that
     cannot serve, Failure where saving fails or training has diverged.
     """
     check(config)
-    with claimed(Path(out)) as folder:
-        config = settle(folder, config)
-        with at_most(config.threads), interruptible() as heard:
-            return _train(config, folder, heard, show, stop)
+    with together(set_parallel, config.device) as processes:
+        if processes.count > config.recipe.batch:
+            raise BadInput(f"recipe.batch: expected at least the number of processes, {processes.count}")
+        with _folder(Path(out), processes) as folder:
+            config = processes.from_first(None if folder is None else settle(folder, config))
+            with at_most(config.threads), interruptible() as heard:
+                return _train(config, folder, processes, heard, show, stop)
 
 
-def _train(config, folder: RunFolder, heard, show: bool, stop) -> Trained:
-    state = TrainingState(config)
-    begin(folder, config)
-    checkpoint, unusable = folder.latest(config.identity())
+@contextlib.contextmanager
+def _folder(path: Path, processes: Processes) -> Iterator[RunFolder | None]:
+    """The run folder, held by the first process; the others have none, and are told of a refusal."""
+    if processes.rank:
+        refused = processes.from_first(None)
+        if refused is not None:
+            raise refused
+        yield None
+        return
+    with contextlib.ExitStack() as held:
+        try:
+            folder = held.enter_context(claimed(path))
+        except (BadInput, Failure) as error:
+            processes.from_first(error)
+            raise
+        processes.from_first(None)
+        yield folder
+
+
+def _train(config, folder: RunFolder | None, processes: Processes, heard, show: bool, stop) -> Trained:
+    state = TrainingState(config, processes)
+    checkpoint: Checkpoint | None = None
+    unusable: list[Path] = []
+    if folder is not None:
+        begin(folder, config)
+        checkpoint, unusable = folder.latest(config.identity())
+    checkpoint = processes.from_first(checkpoint)
     if checkpoint is not None:
         state.restore(checkpoint)
-        _warn_of_rounding(checkpoint.values["rounding"], rounding(config))
+        if folder is not None:
+            _warn_of_rounding(checkpoint.values["rounding"], rounding(config, processes.count))
     for path in unusable:
         path.rename(path.with_name(path.name + ".damaged"))
     saved = checkpoint.step if checkpoint is not None else None
     with (
-        Log(folder.log_path, step=state.step) as log,
-        Log(folder.timing_path, step=state.step) as timing,
-        _bar(state.step, config.steps, show) as bar,
+        _log(None if folder is None else folder.log_path, state.step) as log,
+        _log(None if folder is None else folder.timing_path, state.step) as timing,
+        _bar(state.step, config.steps, show and folder is not None) as bar,
     ):
 
         def save() -> int:
-            log.flush()
-            folder.save(state.checkpoint())
+            if folder is not None and log is not None:
+                log.flush()
+                folder.save(state.checkpoint())
             return state.step
 
-        begun = time.perf_counter() - (timing.last["seconds"] if timing.last else 0.0)
+        begun = time.perf_counter() - (timing.last["seconds"] if timing is not None and timing.last else 0.0)
         while state.step < config.steps:
             advance(state)
             bar.update()
             if state.step % config.log_every == 0:
                 row = log_row(state)
-                log.write(row)
-                timing.write({"step": state.step, "seconds": round(time.perf_counter() - begun, 3)})
+                if log is not None and timing is not None:
+                    log.write(row)
+                    timing.write({"step": state.step, "seconds": round(time.perf_counter() - begun, 3)})
                 bar.set_postfix({name: _brief(row[f"{name}_bits"]) for name in ("w", "z", "x")}, refresh=False)
             if state.skipped_in_a_row >= SKIPPED_IN_A_ROW:
                 save()
@@ -104,14 +144,22 @@ def _train(config, folder: RunFolder, heard, show: bool, stop) -> Trained:
                 )
             if state.step % config.checkpoint_every == 0:
                 saved = save()
-            if heard.signal is not None or stop():
+            signal = processes.any(heard.signal or 0)
+            if signal or processes.any(int(stop())):
                 break
+        else:
+            signal = heard.signal or 0
         if saved != state.step:
             save()
-    return Trained(state.step, state.skipped, heard.signal)
+    return Trained(state.step, state.skipped, signal or None, processes.rank)
+
+
+def _log(path: Path | None, step: int) -> contextlib.AbstractContextManager[Log | None]:
+    return contextlib.nullcontext() if path is None else Log(path, step=step)
 
 
 def _warn_of_rounding(there: dict[str, str], here: dict[str, str]) -> None:
+    there = {"processes": "1", **there}
     different = [f"{name} {there.get(name)} there, {here[name]} here" for name in here if there.get(name) != here[name]]
     if different:
         warnings.warn(f"the run goes on, but not bit for bit as it would have: {'; '.join(different)}", stacklevel=4)
@@ -157,25 +205,25 @@ def advance(state: TrainingState) -> None:
     config, recipe, model = state.config, state.config.recipe, state.model
     batch = draw_batch(config, state.step)
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    losses = model.loss(
-        batch.x,
-        batch.labels,
-        offsets=batch.offsets,
+    x, labels, layout = state.processes.share(batch)
+    losses = state.losses(
+        x,
+        labels,
+        **layout,
         seed=step_seed(config, state.step),
         progress=min(state.step / recipe.steps, 1.0),
     )
-    objective = losses.objective.mean()
+    terms = state.processes.mean(torch.stack([getattr(losses, name).detach() for name in TERMS]), recipe.batch)
     state.optimiser.zero_grad()
-    if taken := _within(objective.item(), recipe.skip_above):
-        objective.backward()
+    if taken := _within(terms[TERMS.index("objective")].item(), recipe.skip_above):
+        state.processes.objective(losses.objective, recipe.batch).backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip or math.inf)
         taken = math.isfinite(norm.item())
     if taken:
         set_learning_rate(state.optimiser, recipe.learning_rate(state.step))
         state.optimiser.step()
         state.averages.update(state.step - state.skipped)
-        terms = [getattr(losses, name).detach().double().mean() for name in TERMS]
-        state.sums += torch.stack(terms).cpu()
+        state.sums += terms.cpu()
         state.summed += 1
         state.skipped_in_a_row = 0
     else:

@@ -15,11 +15,12 @@ from compvae_fast.random import Stream, fold
 from .checkpoint import Checkpoint, DamagedCheckpoint
 from .config import TrainingConfig
 from .optimiser import AveragedWeights, make_optimiser, optimiser_tensors, restore_optimiser
+from .processes import ALONE, Processes
 
 TERMS = ("w", "z", "x", "total", "objective")
 
 
-def rounding(config: TrainingConfig) -> dict[str, str]:
+def rounding(config: TrainingConfig, processes: int = 1) -> dict[str, str]:
     """What the last bits of the numbers depend on beside the configuration."""
     device = torch.device(config.device).type
     return {
@@ -27,6 +28,7 @@ def rounding(config: TrainingConfig) -> dict[str, str]:
         "torch": torch.__version__,
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "backend": backends.resolve("posterior_sum_and_kl", device),
+        "processes": str(processes),
     }
 
 
@@ -41,12 +43,15 @@ def initial_model(config: TrainingConfig) -> CompVAE:
 class TrainingState:
     """A model in training at ``step``: weights, optimiser, averages, counters and the log row being summed.
 
-    The learning rate and the noise are functions of (recipe, seed, step): they need no state.
+    The learning rate and the noise are functions of (recipe, seed, step): they need no state. Of several processes
+    each has a state of its own, with the same content.
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, processes: Processes = ALONE) -> None:
         self.config = config
+        self.processes = processes
         self.model = initial_model(config)
+        self.losses = processes.losses_of(self.model)
         self.optimiser = make_optimiser(config.recipe, self.model)
         self.averages = AveragedWeights(self.model, config.recipe.averaging)
         self.step = 0
@@ -64,7 +69,7 @@ class TrainingState:
         tensors["log.sums"] = self.sums
         values = {
             "identity": self.config.identity(),
-            "rounding": rounding(self.config),
+            "rounding": rounding(self.config, self.processes.count),
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "summed": self.summed,

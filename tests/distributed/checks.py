@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import torch
+from training.tiny import tiny_config
 
 import compvae_fast
 from compvae_fast import distributed, ops
 from compvae_fast.distributions import CorrelatedNormal
 from compvae_fast.nn import GraphBlock
+from compvae_fast.training.loop import advance
+from compvae_fast.training.processes import Grid
+from compvae_fast.training.state import TrainingState
 
 SEED = 11
 # Parts of each of three sets on ranks 0..4: uneven, with empty shards, and a set that nobody has parts of.
@@ -186,6 +191,15 @@ def blocks(groups, rank: int, ranks: int) -> None:
         close(mine.grad, h.grad[rows], 1e-12, "the gradient of the states")
         for name, p in block.named_parameters():
             close(p.grad, expected[name], 1e-12, name)
+        # the same by the layout, as models have it: gradients add up over the ranks
+        block.zero_grad()
+        labels = torch.zeros(len(rows), dtype=torch.int64)
+        sets = distributed.ShardedSets.of_shard(labels, own_offsets, group=groups[ranks])
+        again = block(whole["h"][rows], sets=sets, **context)
+        close(again, out, 1e-13, "states by the layout")
+        again.square().sum().backward()
+        for name, p in block.named_parameters():
+            close(distributed.total(p.grad, groups[ranks]), expected[name], 1e-12, name)
 
 
 def bytes_sent(groups, rank: int) -> list[int]:
@@ -264,3 +278,26 @@ def dtensors(groups, rank: int, size: int) -> None:
         assert "h: expected [B, K, D] with placements [Shard(1)]" in str(error)
     else:
         raise AssertionError("a DTensor sharded along D was taken")
+
+
+def trained_steps(groups, rank: int, set_parallel: int, steps: int) -> None:
+    """A few steps of a grid of processes against the same steps of one: weights, and the rows of the log."""
+    config = _configuration()
+    state, alone = TrainingState(config, Grid(set_parallel)), TrainingState(config)
+    for _ in range(steps):
+        advance(state)
+        if rank == 0:
+            advance(alone)
+    if rank == 0:
+        assert alone.skipped == state.skipped == 0
+        torch.testing.assert_close(state.sums, alone.sums, rtol=1e-5, atol=1e-5)
+        for (name, p), q in zip(state.model.named_parameters(), alone.model.parameters()):
+            assert torch.isfinite(p).all()
+            # one step of Adam is of size lr, whatever the gradient: the steps add up alike where gradients are
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-4 * q.grad.abs().max().item(), msg=name)
+
+
+def _configuration():
+    config = tiny_config()
+    model = dataclasses.replace(config.model, generation_from=0.0, generation_weight=1.0, generation_sets=5)
+    return dataclasses.replace(config, model=model, recipe=dataclasses.replace(config.recipe, batch=7))

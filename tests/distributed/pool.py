@@ -1,4 +1,4 @@
-"""Five processes joined by gloo, started once, that run named checks in step; and their end, whatever happens."""
+"""Six processes joined by gloo, started once, that run named checks in step; and their end, whatever happens."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from pathlib import Path
 
-SIZE = 5
+SIZE = 6
 TESTS = Path(__file__).resolve().parents[1]
 
 
@@ -51,9 +50,13 @@ class Pool:
             results.append(told["value"])
         return results
 
+    def alive(self) -> bool:
+        return all(process.poll() is None for process in self._processes)
+
     def close(self) -> None:
         for process in self._processes:
             process.kill()
+            process.wait()
 
     def end(self) -> None:
         self.close()
@@ -79,13 +82,6 @@ def _serve(rank: int, size: int, store: str) -> None:
         except BaseException:
             told = {"error": traceback.format_exc()}
         print(json.dumps(told), file=answers, flush=True)
-
-
-def wait_until(condition, seconds: float = 60) -> None:
-    latest = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < latest, "took too long"
-        time.sleep(0.01)
 
 
 if __name__ == "__main__":

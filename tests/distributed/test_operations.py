@@ -2,17 +2,8 @@
 
 import pytest
 
-from .pool import Pool
-
 POSTERIOR = ["mu_q", "logvar_q", "rho_logits", "mu_p", "logvar_p"]
 PARTS = ["mu", "logvar", "rho_logits"]
-
-
-@pytest.fixture(scope="module")
-def pool():
-    pool = Pool()
-    yield pool
-    pool.end()
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
