@@ -1,5 +1,6 @@
 """What the README shows runs, and what it says of the backends and the Makefile holds."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def test_it_has_an_example():
 
 def test_its_table_is_what_the_backends_offer():
     assert backend_table() in README, f"README.md must hold\n{backend_table()}"
+
+
+def test_its_tables_of_speed_are_those_of_the_stored_results():
+    spec = importlib.util.spec_from_file_location("table", ROOT / "bench" / "table.py")
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    assert README.count("bench/results/") >= 1
+    assert table.with_tables(README) == README, "run python bench/table.py --readme"
 
 
 def test_its_make_targets_exist():

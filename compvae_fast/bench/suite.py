@@ -25,11 +25,11 @@ from compvae_fast.bench.timing import (
 from compvae_fast.registry import Record, Shape, geometric
 
 # Elements of the shapes that are checked, and of those whose memory is measured to foretell that of large ones.
-CHECKED, PROBED = 2**18, 2**16
+CHECKED, PROBED = 2**16, 2**16
 # Of the memory that is free, what a call may be expected to take.
 MOST_MEMORY = 0.8
 # Seconds; what takes longer is called once.
-LONG_CALL = 20.0
+LONG_CALL = 5.0
 COPY, MATRIX = "copy", "matrix product"
 
 
@@ -272,7 +272,7 @@ def _timed(case, rivals, rows, blank, settings, direction, device, in_cache) -> 
     del outputs
     traffic = {"forward": forward, "backward": backward, "full": forward + backward}[direction]
     timings = long | interleaved(calls | {COPY: copy_of(traffic, device)}, seconds=settings.seconds,
-                                 at_least=3 if settings.quick else 5, synchronize=wait)
+                                 at_least=3, synchronize=wait)
     copy = timings.pop(COPY)
     operations = _operations(case.record, case.shape, direction)
     rival_time = min((timings[n].median for n in (EAGER, COMPILED) if n in timings), default=math.nan)

@@ -13,9 +13,8 @@ struct Call {
 
 constexpr int64_t CLASSES = 3;
 
-// The sizes of what the forward pass leaves for the backward pass are those of compvae_fast/ops.
-enum Needed { PRIOR = 1, OUT_PARTS = 2, OUT_SUM = 4, NUMBER = 8 };
-
+// Inputs and gradients of the operations on a posterior. How much the forward pass leaves for the backward pass is what
+// compvae_fast/ops says.
 struct Inputs {
     Posterior in, gradients;
     static Inputs of(Run& run, bool prior) {
@@ -94,6 +93,13 @@ inline std::vector<Call> posterior_calls(int coupling) {
             k.posterior_sum_and_log_ratio_backward(r.sets, i.in, r.per_set(r.sets.width, r.wide()),
                                                    r.per_set(1, r.wide()), stats, i.gradients, path, r.options(coupling));
         }});
+    calls.push_back({"posterior_shard" + told, [=](const Kernels& k, Run& r) {
+        Inputs i = Inputs::of(r, true);
+        k.posterior_shard_forward(r.sets, i.in, r.out_doubles(13), r.options(coupling));
+        i.want(r, true);
+        k.posterior_shard_backward(r.sets, i.in, r.per_set(r.sets.width, r.wide()), r.per_set(1, r.wide()),
+                                   r.sums(11), i.gradients, r.options(coupling));
+    }});
     return calls;
 }
 

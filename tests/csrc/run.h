@@ -120,6 +120,25 @@ class Run {
         plain_.emplace_back(new Guarded(8 * count));
         return reinterpret_cast<double*>(plain_.back()->data());
     }
+    // So many numbers for each set and coordinate, of the compute type, between 0.1 and 0.9.
+    const void* sums(int64_t count) {
+        void* memory = stats(count);
+        for (int64_t i = 0; i < count * sets.count * sets.width; ++i) {
+            const double value = 0.5 + 0.4 * number(99, 0, 0, uint64_t(i));
+            if (float64())
+                static_cast<double*>(memory)[i] = value;
+            else
+                static_cast<float*>(memory)[i] = float(value);
+        }
+        return memory;
+    }
+    // Float64 results, so many for each set and coordinate.
+    double* out_doubles(int64_t count) {
+        count *= sets.count * sets.width;
+        double* memory = doubles(count);
+        outputs_.push_back([=](std::vector<double>& results) { results.insert(results.end(), memory, memory + count); });
+        return memory;
+    }
     // One float64 for each set and block of coordinates.
     double* scratch() { return doubles(sets.count * ((sets.width + 63) / 64)); }
 
