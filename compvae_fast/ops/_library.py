@@ -81,16 +81,18 @@ class Operation:
     check_values: Callable[..., None] = field(default=lambda **_: None)
 
     # made from the above: torch.ops.compvae_fast.name (*all_arguments, save, backend), name_backward (*gradients,
-    # *all_arguments, *saved, needs, backend), and the autograd.Function around them
+    # *all_arguments, *saved, needs, backend), and the autograd.Functions around them and around what they run
     raw: torch._ops.OpOverload = field(init=False)
     raw_backward: torch._ops.OpOverload = field(init=False)
     function: type[torch.autograd.Function] = field(init=False)
+    plain_function: type[torch.autograd.Function] = field(init=False)
 
     def __post_init__(self):
         _register(self)
         object.__setattr__(self, "raw", getattr(torch.ops.compvae_fast, self.name).default)
         object.__setattr__(self, "raw_backward", getattr(torch.ops.compvae_fast, self.name + "_backward").default)
         object.__setattr__(self, "function", _make_function(self))
+        object.__setattr__(self, "plain_function", _make_plain_function(self))
 
     @property
     def all_arguments(self) -> tuple[Argument, ...]:
@@ -102,13 +104,32 @@ class Operation:
 
     def __call__(self, *values) -> tuple[Tensor, ...]:
         """The outputs, differentiable; values of all arguments in order."""
+        inputs = values[: len(self.inputs)]
         # Compiled code chooses the backend when it runs; eager code hands the choice on to the backward pass.
         backend = "" if torch.compiler.is_compiling() else backends.resolve(self.name, values[0].device.type)
-        if _may_be_differentiated(values[: len(self.inputs)]):
+        if backend and _nobody_watches(values):
+            if torch.is_grad_enabled() and any(v.requires_grad for v in inputs):
+                outputs = self.plain_function.apply(*values, True, backend)
+            else:
+                outputs = self.forward(values, False, backend)
+        elif _may_be_differentiated(inputs):
             outputs = self.function.apply(*_apart(values), True, backend)
         else:
             outputs = _as_tuple(self.raw(*values, False, backend))
         return outputs[: len(self.outputs)]
+
+    def forward(self, values: Sequence, save: bool, backend: str) -> tuple[Tensor, ...]:
+        """The outputs and what is saved, by a backend; values of all arguments in order. Records no gradient."""
+        self.check_values(**self.named(values))
+        if backend == "reference":
+            return _reference_forward(self, values, save)
+        return _as_tuple(backends.implementation(backend, self.name).forward(*values, save))
+
+    def backward(self, gradients: Sequence, values: Sequence, saved: Sequence, needs, backend: str) -> tuple[Tensor, ...]:
+        """The gradients of the inputs; an empty tensor for one that is not needed."""
+        if backend == "reference":
+            return _reference_backward(self, gradients, values, needs)
+        return _as_tuple(backends.implementation(backend, self.name).backward(*gradients, *values, *saved, needs))
 
 
 def _as_tuple(results: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -118,6 +139,16 @@ def _as_tuple(results: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def _as_results(results: Sequence) -> Any:
     return tuple(results) if len(results) > 1 else results[0]
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def _nobody_watches(values: Sequence) -> bool:
+    """Whether a call outside compiled code may pass the dispatcher by: no transform, mode or subclass waits for it."""
+    return (torch._C._functorch.peek_interpreter_stack() is None and not torch._C._len_torch_dispatch_stack()
+            and not torch._C._len_torch_function_stack() and forward_ad._current_level < 0
+            and not torch.jit.is_tracing() and not any(isinstance(v, Tensor) and type(v) not in _PLAIN for v in values))
 
 
 def _may_be_differentiated(inputs: Sequence[Tensor]) -> bool:
@@ -162,18 +193,13 @@ def _register(operation: Operation) -> None:
 
     def forward(*arguments):
         *values, save, backend = arguments
-        operation.check_values(**operation.named(values))
-        backend = chosen(values, backend)
-        if backend == "reference":
-            return _as_results(_reference_forward(operation, values, save))
-        return _as_results(backends.implementation(backend, operation.name).forward(*values, save))
+        return _as_results(operation.forward(values, save, chosen(values, backend)))
 
     def backward(*arguments):
-        values = arguments[count_out : count_out + count_all]
-        backend = chosen(values, arguments[-1])
-        if backend == "reference":
-            return _as_results(_reference_backward(operation, arguments[:count_out], values, arguments[-2]))
-        return _as_results(backends.implementation(backend, operation.name).backward(*arguments[:-1]))
+        *tensors, needs, backend = arguments
+        gradients, values = tensors[:count_out], tensors[count_out : count_out + count_all]
+        saved = tensors[count_out + count_all :]
+        return _as_results(operation.backward(gradients, values, saved, needs, chosen(values, backend)))
 
     def fake(*arguments):
         *values, save, _ = arguments
@@ -232,27 +258,64 @@ def _make_function(operation: Operation) -> type[torch.autograd.Function]:
 
         @staticmethod
         def setup_context(ctx, inputs, output):
-            values = inputs[:count_all]
-            ctx.set_materialize_grads(False)
-            ctx.mark_non_differentiable(*output[count_out:])
-            ctx.is_tensor = tuple(isinstance(v, Tensor) for v in values)
-            ctx.plain = tuple(v for v in values if not isinstance(v, Tensor))
-            ctx.backend = inputs[-1]
-            ctx.save_for_backward(*(v for v in values if isinstance(v, Tensor)), *output[count_out:])
+            _remember(ctx, inputs[:count_all], output[count_out:], inputs[-1])
 
         @staticmethod
         def backward(ctx, *gradients):
-            tensors, plain = iter(ctx.saved_tensors), iter(ctx.plain)
-            values = [next(tensors if is_tensor else plain) for is_tensor in ctx.is_tensor]
+            values, saved = _remembered(ctx)
             needs = list(ctx.needs_input_grad[:count_in])
             # Grad mode is on where a graph of the backward pass is being made: torch.func.grad always makes one.
             run = once.apply if torch.is_grad_enabled() and not torch.compiler.is_compiling() else raw_backward
-            results = _as_tuple(run(*gradients[:count_out], *values, *tensors, needs, ctx.backend))
+            results = _as_tuple(run(*gradients[:count_out], *values, *saved, needs, ctx.backend))
             wanted = [r if need else None for r, need in zip(results, needs)]
             return *wanted, *[None] * (count_all - count_in + 2)
 
     Function.__name__ = Function.__qualname__ = operation.name
     return Function
+
+
+def _remember(ctx, values: Sequence, saved: Sequence[Tensor], backend: str) -> None:
+    """Leaves a call's arguments and what it saved for the backward pass."""
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*saved)
+    ctx.is_tensor = tuple(isinstance(v, Tensor) for v in values)
+    ctx.plain = tuple(v for v in values if not isinstance(v, Tensor))
+    ctx.backend = backend
+    ctx.save_for_backward(*(v for v in values if isinstance(v, Tensor)), *saved)
+
+
+def _remembered(ctx) -> tuple[list, list[Tensor]]:
+    tensors, plain = iter(ctx.saved_tensors), iter(ctx.plain)
+    return [next(tensors if is_tensor else plain) for is_tensor in ctx.is_tensor], list(tensors)
+
+
+def _make_plain_function(operation: Operation) -> type[torch.autograd.Function]:
+    """The same for eager calls under no transform: without a context of its own to set up it costs a quarter of the time."""
+    count_in, count_out, count_all = len(operation.inputs), len(operation.outputs), len(operation.all_arguments)
+    once = _make_once(operation)
+
+    class Plain(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *arguments):
+            *values, save, backend = arguments
+            outputs = operation.forward(values, save, backend)
+            _remember(ctx, values, outputs[count_out:], backend)
+            return outputs
+
+        @staticmethod
+        def backward(ctx, *gradients):
+            values, saved = _remembered(ctx)
+            needs = list(ctx.needs_input_grad[:count_in])
+            gradients = gradients[:count_out]
+            if torch.is_grad_enabled():
+                results = _as_tuple(once.apply(*gradients, *values, *saved, needs, ctx.backend))
+            else:
+                results = operation.backward(gradients, values, saved, needs, ctx.backend)
+            wanted = [r if need else None for r, need in zip(results, needs)]
+            return *wanted, *[None] * (count_all - count_in + 2)
+
+    Plain.__name__ = Plain.__qualname__ = operation.name
+    return Plain
 
 
 def _make_once(operation: Operation) -> type[torch.autograd.Function]:
@@ -278,7 +341,7 @@ def _make_once(operation: Operation) -> type[torch.autograd.Function]:
     return Once
 
 
-def _reference_forward(operation: Operation, values, save: bool):
+def _reference_forward(operation: Operation, values, save: bool) -> tuple[Tensor, ...]:
     named = operation.named(values)
     function = getattr(backends.implementation("reference", operation.name), operation.name)
     outputs = _as_tuple(function(**named))
@@ -289,7 +352,7 @@ def _reference_forward(operation: Operation, values, save: bool):
     return *(o.contiguous() for o in outputs), *left
 
 
-def _reference_backward(operation: Operation, gradients, values, needs):
+def _reference_backward(operation: Operation, gradients, values, needs) -> tuple[Tensor, ...]:
     """Differentiates the reference by torch's own autograd, which the dispatcher has switched off by now."""
     named = operation.named(values)
     function = getattr(backends.implementation("reference", operation.name), operation.name)

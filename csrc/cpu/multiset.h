@@ -49,10 +49,7 @@ class NoiseRows {
     // meanwhile(k) is called beside the work on part k
     template <class F>
     void draw(int64_t part, int parts, F meanwhile) {
-        for (int k = 0; k < parts; ++k) {
-            meanwhile(k);
-            block_.fill(start_ + part + k, rows_ + k * BLOCK);
-        }
+        block_.fill_rows(start_ + part, parts, rows_, meanwhile);
     }
     const T* operator[](int k) const { return rows_ + k * BLOCK; }
 
@@ -70,14 +67,14 @@ struct Stats {
         LARGEST_LOGIT,
         INVERSE_Z,        // rho_i = e_i * this
         ONE_MINUS_RHO_M,  // from the other logits
-        // posterior sum and KL: unit E, E - eps_m, sigma_m - sum rho sigma, sigma_m; scaled T, 1 - sum rho
+        // posterior sum and KL: unit E, E - eps_m, sigma_m - sum rho sigma, log sigma_m^2; scaled T, 1 - sum rho
         // parts:                unit E, E - eps_m, 1 - sum rho;                      scaled T, T - sigma_m eps_m, 1 - sum rho
         NOISE,
         NOISE_OTHERS = NOISE + (DRAW && (unit || !KL)),
         NOISE_FACTOR = NOISE_OTHERS + DRAW,
-        SIGMA_M = NOISE_FACTOR + (DRAW && KL && unit),
+        LOGVAR_M = NOISE_FACTOR + (DRAW && KL && unit),
         // sum_j rho_j y_j, y_j = R_j (K rho_j - 1) (unit) or rho_j V / s_j^2 - R_j (scaled), with and without m
-        H = (DRAW ? int(SIGMA_M) + 1 : int(NOISE)),
+        H = (DRAW ? int(LOGVAR_M) + 1 : int(NOISE)),
         H_OTHERS = H + KL,
         FACTOR_M = H_OTHERS + (KL && unit),  // unit: (1 - rho_m)^2 + (K - 1) rho_m^2
         V = H_OTHERS + (KL && !unit),        // scaled: sum sigma^2 and sum rho^2 / s^2, with and without m
@@ -91,6 +88,7 @@ struct Stats {
 template <class T, Coupling C, bool KL, bool DRAW, bool MEAN, bool DENSITY>
 class SetSums {
     using V = typename Simd<T>::V;
+    using I = typename Simd<T>::I;
     static constexpr int N = Simd<T>::N;
     static constexpr bool unit = C == Coupling::unit;
     static constexpr bool SHIFTED = unit && DRAW && MEAN;  // the noise of w~ in "unit" needs the sums of d
@@ -103,8 +101,10 @@ class SetSums {
     void run(const Sets& sets, const Place& place, const Posterior& in) {
         parts_ = sets.size(place.set);
         if constexpr (DRAW) noise.prepare(sets, place);
-        std::memset(sum_, 0, sizeof sum_);
-        std::memset(m_, 0, sizeof m_);
+        if (parts_ == 0) {
+            std::memset(sum_, 0, sizeof sum_);
+            std::memset(m_, 0, sizeof m_);
+        }
         const int64_t row = sets.row(place.set);
         for (int64_t part = 0; part < parts_; part += CHUNK) {
             const int n = int(parts_ - part < CHUNK ? parts_ - part : CHUNK);
@@ -132,10 +132,10 @@ class SetSums {
 
     // Per coordinate: stats [COUNT][BLOCK]; w~ [BLOCK] where MEAN; returns the KL, and log q in *log_density.
     double finish(int width, T (*stats)[BLOCK], T* w_sum, double* log_density) {
-        double kl = 0, density = 0;
+        VD kl{}, density{};
         for (int column = 0; column < width; column += N) finish_column(column, width, stats, w_sum, kl, density);
-        if constexpr (DENSITY) *log_density = density;
-        return kl;
+        if constexpr (DENSITY) *log_density = sum_of_lanes(density);
+        return sum_of_lanes(kl);
     }
 
   private:
@@ -149,6 +149,78 @@ class SetSums {
     double sum_[SUMS][BLOCK];
     alignas(64) T m_[OF_M][BLOCK];
     int64_t parts_ = 0;
+
+    struct ChunkSums {
+        V sum[SUMS], logvar_p_m, difference_m, normal_m;
+    };
+
+    // The sums over a chunk without m, whose place in it is `where` (-1: in another chunk), and what m has. QUICK is for
+    // log-variances that are not extreme; where one is, its sums are worth nothing and it returns false.
+    template <bool QUICK>
+    COMPVAE_INLINE bool add_parts(int column, int n, V where, V ref, V logvar_m, V sigma_m, ChunkSums& out) const {
+        V sum[SUMS] = {}, logvar_p_m{}, difference_m{}, normal_m{}, index{};
+        I largest{};  // bits of magnitudes; NaN's are the largest
+        for (int k = 0; k < n; ++k, index += T(1)) {
+            const auto is_m = where == index;
+            const auto add = [&](Sum s, V x) { sum[s] = select<V>(is_m, sum[s], sum[s] + x); };
+            if constexpr (!DRAW) {
+                rho_logits.prefetch(k, column);
+                logvar_q.prefetch(k, column);
+            }
+            if constexpr (KL || MEAN) mu_q.prefetch(k, column);
+            if constexpr (KL) {
+                mu_p.prefetch(k, column);
+                logvar_p.prefetch(k, column);
+            }
+            const V lv = load<V>(logvar_q[k] + column), nu = load<V>(rho_logits[k] + column) - ref;
+            V lv_p{}, mean{};
+            if constexpr (KL) lv_p = load<V>(logvar_p[k] + column);
+            constexpr bool SIGMA = DRAW && (!unit || SHIFTED);
+            V e, sigma, precision, variance;
+            if constexpr (QUICK) {
+                V powers[] = {nu, SIGMA ? lv * T(0.5) : lv, -lv_p};
+                exp_abreast(powers);
+                e = powers[0], sigma = variance = powers[1], precision = powers[2];
+            } else {
+                e = exp(nu), precision = exp(-lv_p), sigma = variance = exp(SIGMA ? lv * T(0.5) : lv);
+            }
+            if constexpr (SIGMA) variance = sigma * sigma;
+            e = select<V>(is_m, V{}, e);
+            sum[OTHERS] += e;
+            largest = maximum(largest, magnitude_bits(lv));
+            if constexpr (KL || MEAN) mean = load<V>(mu_q[k] + column);
+            if constexpr (MEAN) sum[MEANS] += mean;
+            if constexpr (KL) {
+                const V x = lv - lv_p, difference = mean - load<V>(mu_p[k] + column);
+                const V ratio = QUICK ? variance * precision : exp(x);
+                largest = maximum(largest, magnitude_bits(lv_p));
+                add(BASE, exp_excess(x, ratio) + difference * difference * precision);
+                const V weighted = e * (unit ? ratio : precision);
+                sum[TRACE] += unit ? weighted : e * ratio;
+                sum[SQUARES] += e * weighted;
+                if constexpr (!unit) add(VARIANCES, variance);
+                logvar_p_m = select<V>(is_m, lv_p, logvar_p_m);
+                difference_m = select<V>(is_m, difference, difference_m);
+            }
+            if constexpr (DRAW) {
+                const V eps = load<V>(noise[k] + column);
+                normal_m = select<V>(is_m, eps, normal_m);
+                add(NOISE_SUM, unit ? eps : sigma * eps);
+                if constexpr (SHIFTED) {
+                    const V y = (lv - logvar_m) * T(0.5);
+                    const V d = select<V>(is_small(y, TAIL), sigma_m * (exp_tail(y) * (y * y) + y), sigma - sigma_m);
+                    sum[SHIFTED_NOISE] += d * eps;
+                    sum[SHIFT] += e * d;
+                }
+                if constexpr (DENSITY) sum[DENSITIES] += eps * eps + lv;
+            }
+        }
+        std::memcpy(out.sum, sum, sizeof sum);
+        out.logvar_p_m = logvar_p_m;
+        out.difference_m = difference_m;
+        out.normal_m = normal_m;
+        return !QUICK || all(largest <= magnitude_bits(splat<V>(T(MODERATE))));
+    }
 
     void add_chunk(int column, int n, bool first) {
         const V old_logit = load<V>(m_[LOGIT] + column), old_logvar = load<V>(m_[LOGVAR_Q] + column);
@@ -165,116 +237,71 @@ class SetSums {
             where = select<V>(larger, splat<V>(T(k)), where);
             logvar_m = select<V>(larger, load<V>(logvar_q[k] + column), logvar_m);
         }
-        const V ref = select<V>(logit < 0, V{}, logit);
-        const V sigma_m = exp(logvar_m * T(0.5));
+        const V ref = select<V>(logit < 0, V{}, logit), sigma_m = exp(logvar_m * T(0.5));
+        ChunkSums of_chunk;
+        if (!add_parts<true>(column, n, where, ref, logvar_m, sigma_m, of_chunk))
+            add_parts<false>(column, n, where, ref, logvar_m, sigma_m, of_chunk);
 
-        V sum[SUMS] = {}, logvar_p_m{}, difference_m{}, normal_m{};
-        for (int k = 0; k < n; ++k) {
-            const auto is_m = where == T(k);
-            if constexpr (!DRAW) {
-                rho_logits.prefetch(k, column);
-                logvar_q.prefetch(k, column);
-            }
-            if constexpr (KL || MEAN) mu_q.prefetch(k, column);
-            if constexpr (KL) {
-                mu_p.prefetch(k, column);
-                logvar_p.prefetch(k, column);
-            }
-            const V lv = load<V>(logvar_q[k] + column);
-            const V e = select<V>(is_m, V{}, exp(load<V>(rho_logits[k] + column) - ref));
-            sum[OTHERS] += e;
-            V sigma{};
-            if constexpr (!unit && DRAW) sigma = exp(lv * T(0.5));
-            if constexpr (KL) {
-                const V lv_p = load<V>(logvar_p[k] + column), x = lv - lv_p;
-                const V difference = load<V>(mu_q[k] + column) - load<V>(mu_p[k] + column);
-                const V ratio = exp(x), precision = exp(-lv_p);
-                const V base = exp_excess(x, ratio) + difference * difference * precision;
-                sum[BASE] += select<V>(is_m, V{}, base);
-                sum[TRACE] += e * ratio;
-                if constexpr (unit) {
-                    sum[SQUARES] += e * e * ratio;
-                } else {
-                    const V variance = DRAW ? sigma * sigma : exp(lv);
-                    sum[VARIANCES] += select<V>(is_m, V{}, variance);
-                    sum[SQUARES] += e * e * precision;
-                }
-                logvar_p_m = select<V>(is_m, lv_p, logvar_p_m);
-                difference_m = select<V>(is_m, difference, difference_m);
-            }
-            if constexpr (MEAN) sum[MEANS] += load<V>(mu_q[k] + column);
-            if constexpr (DRAW) {
-                const V eps = load<V>(noise[k] + column);
-                normal_m = select<V>(is_m, eps, normal_m);
-                if constexpr (unit) {
-                    sum[NOISE_SUM] += select<V>(is_m, V{}, eps);
-                    if constexpr (SHIFTED) {
-                        const V d = sigma_m * expm1((lv - logvar_m) * T(0.5));
-                        sum[SHIFTED_NOISE] += d * eps;
-                        sum[SHIFT] += e * d;
-                    }
-                } else {
-                    sum[NOISE_SUM] += select<V>(is_m, V{}, sigma * eps);
-                }
-                if constexpr (DENSITY) sum[DENSITIES] += eps * eps + lv;
-            }
-        }
-
-        const auto changed = where >= 0;
-        if (!first) {
-            // the old m joins the others
-            const V old_ref = select<V>(old_logit < 0, V{}, old_logit);
-            const V rescale = exp(old_ref - ref);
-            const V e = select<V>(changed, exp(old_logit - ref), V{});
-            V shift{}, noise_m{};
-            if constexpr (DRAW) {
-                noise_m = load<V>(m_[NORMAL] + column);
-                if constexpr (!unit) noise_m *= exp(old_logvar * T(0.5));
-            }
-            if constexpr (SHIFTED)
-                shift = select<V>(changed, -exp(old_logvar * T(0.5)) * expm1((logvar_m - old_logvar) * T(0.5)), V{});
-            V base{}, ratio{}, variance{}, precision{};
-            if constexpr (KL) {
-                const V lv_p = load<V>(m_[LOGVAR_P] + column), x = old_logvar - lv_p;
-                const V difference = load<V>(m_[DIFFERENCE] + column);
-                ratio = exp(x);
-                precision = exp(-lv_p);
-                base = select<V>(changed, exp_excess(x, ratio) + difference * difference * precision, V{});
-                variance = select<V>(changed, exp(old_logvar), V{});
-            }
-            for (int i = 0; i < N; ++i) {
-                const int c = column + i;
-                const double r = rescale[i], e_m = e[i], others = sum_[OTHERS][c] * r + e_m;
-                if constexpr (SHIFTED) {
-                    sum_[SHIFTED_NOISE][c] += double(shift[i]) * (sum_[NOISE_SUM][c] + noise_m[i]);
-                    sum_[SHIFT][c] = sum_[SHIFT][c] * r + double(shift[i]) * others;
-                }
-                if constexpr (KL) {
-                    sum_[BASE][c] += base[i];
-                    sum_[TRACE][c] = sum_[TRACE][c] * r + e_m * ratio[i];
-                    sum_[SQUARES][c] = sum_[SQUARES][c] * (r * r) + e_m * e_m * (unit ? ratio[i] : precision[i]);
-                    sum_[VARIANCES][c] += variance[i];
-                }
-                if constexpr (DRAW) sum_[NOISE_SUM][c] += changed[i] ? noise_m[i] : T(0);
-                sum_[OTHERS][c] = others;
-            }
-        }
+        const auto changed = where >= T(0);
+        if (!first && !all(where < T(0))) rebase(column, changed, old_logit, old_logvar, ref, logvar_m);
+        COMPVAE_UNROLL
         for (int s = 0; s < SUMS; ++s)
-            if (is_used(s)) add_to(sum_[s] + column, widen(sum[s]));
+            if (is_used(s)) {
+                const Wide<T> of_parts = widen(of_chunk.sum[s]);
+                if (first)
+                    store_wide(sum_[s] + column, of_parts);
+                else
+                    add_to(sum_[s] + column, of_parts);
+            }
 
         store(m_[LOGIT] + column, logit);
         store(m_[LOGVAR_Q] + column, logvar_m);
-        store(m_[LOGVAR_P] + column, select<V>(changed, logvar_p_m, load<V>(m_[LOGVAR_P] + column)));
-        store(m_[DIFFERENCE] + column, select<V>(changed, difference_m, load<V>(m_[DIFFERENCE] + column)));
-        store(m_[NORMAL] + column, select<V>(changed, normal_m, load<V>(m_[NORMAL] + column)));
+        store(m_[LOGVAR_P] + column, select<V>(changed, of_chunk.logvar_p_m, load<V>(m_[LOGVAR_P] + column)));
+        store(m_[DIFFERENCE] + column, select<V>(changed, of_chunk.difference_m, load<V>(m_[DIFFERENCE] + column)));
+        store(m_[NORMAL] + column, select<V>(changed, of_chunk.normal_m, load<V>(m_[NORMAL] + column)));
+    }
+
+    // The sums so far relative to another m: where it changed, the old one joins the others.
+    void rebase(int column, decltype(V{} < V{}) changed, V old_logit, V old_logvar, V ref, V logvar_m) {
+        const V old_ref = select<V>(old_logit < 0, V{}, old_logit);
+        const Wide<T> r = widen(exp(old_ref - ref)), e = widen(select<V>(changed, exp(old_logit - ref), V{}));
+        const auto update = [&](Sum s, auto f) {
+            double* p = sum_[s] + column;
+            store_wide(p, f(load_wide<T>(p)));
+        };
+        const auto if_changed = [&](V x) { return widen(select<V>(changed, x, V{})); };
+        const Wide<T> others = load_wide<T>(sum_[OTHERS] + column) * r + e;
+        store_wide(sum_[OTHERS] + column, others);
+        if constexpr (DRAW) {
+            const V sigma = exp(old_logvar * T(0.5));
+            const Wide<T> noise = if_changed(load<V>(m_[NORMAL] + column) * (unit ? splat<V>(T(1)) : sigma));
+            update(NOISE_SUM, [&](const Wide<T>& x) { return x + noise; });
+            if constexpr (SHIFTED) {
+                const Wide<T> shift = if_changed(-sigma * expm1((logvar_m - old_logvar) * T(0.5)));
+                const Wide<T> noise_so_far = load_wide<T>(sum_[NOISE_SUM] + column);
+                update(SHIFTED_NOISE, [&](const Wide<T>& x) { return x + shift * noise_so_far; });
+                update(SHIFT, [&](const Wide<T>& x) { return x * r + shift * others; });
+            }
+        }
+        if constexpr (KL) {
+            const V lv_p = load<V>(m_[LOGVAR_P] + column), x = old_logvar - lv_p;
+            const V difference = load<V>(m_[DIFFERENCE] + column), ratio = exp(x), precision = exp(-lv_p);
+            const Wide<T> wide_ratio = widen(ratio), of_square = unit ? wide_ratio : widen(precision);
+            add_to(sum_[BASE] + column, if_changed(exp_excess(x, ratio) + difference * difference * precision));
+            update(TRACE, [&](const Wide<T>& x) { return x * r + e * wide_ratio; });
+            update(SQUARES, [&](const Wide<T>& x) { return x * (r * r) + e * (e * of_square); });
+            if constexpr (!unit) add_to(sum_[VARIANCES] + column, if_changed(exp(old_logvar)));
+        }
     }
 
     V total(Sum s, int column) const { return narrow(load_wide<T>(sum_[s] + column)); }
 
-    void finish_column(int column, int width, T (*stats)[BLOCK], T* w_sum, double& kl, double& density) {
+    void finish_column(int column, int width, T (*stats)[BLOCK], T* w_sum, VD& kl, VD& density) {
         const V logit = load<V>(m_[LOGIT] + column), ref = select<V>(logit < 0, V{}, logit);
         const V logvar_m = load<V>(m_[LOGVAR_Q] + column), normal_m = load<V>(m_[NORMAL] + column);
-        const V one = exp(-ref), e_m = parts_ ? exp(logit - ref) : V{};
+        // exp(-ref) and exp(logit - ref): one of them is 1
+        const V least = exp(-abs(logit)), one = select<V>(logit < 0, splat<V>(T(1)), least);
+        const V e_m = parts_ ? select<V>(logit < 0, least, splat<V>(T(1))) : V{};
         const V others = one + total(OTHERS, column), z = others + e_m;
         const V inverse_z = 1 / z, rho_m = e_m * inverse_z, one_minus_rho = others * inverse_z;
         const V rest = one * inverse_z;  // 1 - sum rho = exp(-L)
@@ -296,7 +323,7 @@ class SetSums {
             keep(S::NOISE, total_noise);
             if constexpr (!KL || unit) keep(S::NOISE_OTHERS, noise_others);
             keep(S::NOISE_FACTOR, KL ? factor : rest);
-            if constexpr (KL && unit) keep(S::SIGMA_M, sigma_m);
+            if constexpr (KL && unit) keep(S::LOGVAR_M, logvar_m);
         }
         V of_m{}, trace{};
         if constexpr (KL) {
@@ -331,17 +358,15 @@ class SetSums {
         const Wide<T> wide_ref = widen(ref), wide_log_z = widen(log_z), wide_trace = widen(trace), wide_m = widen(of_m);
         const Wide<T> lv_q = widen(logvar_m), lv_p = widen(load<V>(m_[LOGVAR_P] + column));
         const Wide<T> base = load_wide<T>(sum_[BASE] + column), terms = load_wide<T>(sum_[DENSITIES] + column);
-        double kls[N], densities[N];
         for (int i = 0; i < Wide<T>::COUNT; ++i) {
             const VD log_normaliser = wide_ref.part[i] + wide_log_z.part[i];
-            const VD trace_and_means = base.part[i] + wide_trace.part[i] + (wide_m.part[i] - 1.0);
-            store(kls + i * (LANES / 2), 0.5 * (trace_and_means - (lv_q.part[i] - lv_p.part[i])) + log_normaliser);
-            store(densities + i * (LANES / 2), log_normaliser - 0.5 * terms.part[i]);
-        }
-        const int n = width - column < N ? width - column : N;
-        for (int i = 0; i < n; ++i) {
-            if constexpr (KL) kl += kls[i];
-            if constexpr (DENSITY) density += densities[i];
+            VD of_kl = base.part[i] + wide_trace.part[i] + (wide_m.part[i] - 1.0);
+            of_kl = 0.5 * (of_kl - (lv_q.part[i] - lv_p.part[i])) + log_normaliser;
+            VD of_density = log_normaliser - 0.5 * terms.part[i];
+            for (int lane = width - column - i * (LANES / 2); lane < LANES / 2; ++lane)
+                if (lane >= 0) of_kl[lane] = of_density[lane] = 0;  // padding
+            if constexpr (KL) kl += of_kl;
+            if constexpr (DENSITY) density += of_density;
         }
     }
 };

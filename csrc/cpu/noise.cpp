@@ -40,7 +40,7 @@ void normal(int64_t seed, int64_t count, const int64_t* sets, const int64_t* par
             const int64_t start = coordinates[i] / BLOCK * BLOCK;
             const bool moved = sets[i] != set || start != origin;
             if (moved) block.prepare(uint64_t(seed), uint64_t(sets[i]), uint64_t(start));
-            if (moved || parts[i] != part) block.fill(uint64_t(parts[i]), normals);
+            if (moved || parts[i] != part) block.fill_row(uint64_t(parts[i]), normals);
             set = sets[i];
             part = parts[i];
             origin = start;

@@ -13,18 +13,23 @@ struct Place {
     int width;                // coordinates in the block
 };
 
-// What is read after a chunk of n parts of a set of `size`: the set's next parts; where one chunk holds the set, the
-// next set, along whole rows while this one's blocks are worked on.
+// What is read after a chunk of n parts of a set of `size`: the set's next parts; where one chunk holds the set, the next
+// block's, or after the last block the next set's first.
 inline Next next_of(const Sets& sets, const Place& place, int n, int64_t size) {
-    if (size <= n) return {1, sets.offsets ? size : 0, -place.coordinate, sets.width / BLOCK};
-    return {0, n, 0, 1};
+    if (size > n) return {0, n, 0};
+    if (place.coordinate + BLOCK < sets.width) return {0, 0, BLOCK};
+    return {sets.offsets ? 0 : 1, sets.offsets ? size : 0, -place.coordinate};
 }
 
-// Whether an output with a row for each part is better written past the caches.
+// Whether so many rows are better written past the caches.
+template <class T>
+inline bool is_streamed(const Sets& sets, int64_t rows) {
+    return rows * sets.width * int64_t(sizeof(T)) >= int64_t(8) << 20;
+}
+// The same for an output with a row for each part.
 template <class T>
 inline bool is_streamed(const Sets& sets) {
-    const int64_t rows = sets.offsets ? sets.offsets[sets.count] : sets.count * sets.parts;
-    return rows * sets.width * int64_t(sizeof(T)) >= int64_t(8) << 20;
+    return is_streamed<T>(sets, sets.offsets ? sets.offsets[sets.count] : sets.count * sets.parts);
 }
 
 inline int64_t blocks_of(int64_t width) { return (width + BLOCK - 1) / BLOCK; }
@@ -83,8 +88,15 @@ inline void write_block(const Tensor& t, const Place& p, const T* in) {
 // Rows of stats [count][B][D], kept in the compute type.
 template <class T>
 inline void write_stats(T* stats, int count, const Sets& sets, const Place& p, const T (*in)[BLOCK]) {
-    for (int s = 0; s < count; ++s)
-        std::memcpy(stats + (s * sets.count + p.set) * sets.width + p.coordinate, in[s], sizeof(T) * p.width);
+    const bool streamed = p.width == BLOCK && is_streamed<T>(sets, sets.count * count) && sets.width * sizeof(T) % 64 == 0 &&
+                          reinterpret_cast<uintptr_t>(stats) % 64 == 0;
+    for (int s = 0; s < count; ++s) {
+        T* row = stats + (s * sets.count + p.set) * sets.width + p.coordinate;
+        if (streamed)
+            for (int i = 0; i < BLOCK; i += Simd<T>::N) stream(row + i, load<typename Simd<T>::V>(in[s] + i));
+        else
+            std::memcpy(row, in[s], sizeof(T) * p.width);
+    }
 }
 template <class T>
 inline void read_stats(const T* stats, int count, const Sets& sets, const Place& p, T (*out)[BLOCK]) {

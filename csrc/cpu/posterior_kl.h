@@ -48,7 +48,8 @@ class PosteriorKlGradient {
                 out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
             }
             if constexpr (DRAW) noise_.draw(part, n);
-            for (int column = 0; column < place.width; column += Simd<T>::N) add_chunk(column, n);
+            for (int column = 0; column < place.width; column += Simd<T>::N)
+                if (!write_chunk<true>(column, n)) write_chunk<false>(column, n);
             for (int i = 0; i < 5; ++i)
                 out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
         }
@@ -63,27 +64,48 @@ class PosteriorKlGradient {
     alignas(64) T stats_[S::COUNT][BLOCK], grad_w_[BLOCK];
     T grad_kl_ = 0, parts_ = 0;
 
-    void add_chunk(int column, int n) {
+    // QUICK is for log-variances that are not extreme; where one is, what it wrote is worth nothing and it returns false.
+    template <bool QUICK>
+    bool write_chunk(int column, int n) {
         auto stat = [&](int slot) { return load<V>(stats_[slot] + column); };
         const V logit_m = stat(S::LARGEST_LOGIT), ref = select<V>(logit_m < 0, V{}, logit_m);
         const V inverse_z = stat(S::INVERSE_Z), one_minus_rho_m = stat(S::ONE_MINUS_RHO_M);
         const V g_w = load<V>(grad_w_ + column), h_all = stat(S::H), h_others = stat(S::H_OTHERS), one = splat<V>(T(1));
         const T g = grad_kl_, K = parts_;
+        typename Simd<T>::I largest{};
+        V sigma_m{};
+        if constexpr (DRAW && unit) {
+            // by the steps that give the parts' own, so that equal scales differ by nothing
+            const V lv = stat(S::LOGVAR_M);
+            largest = magnitude_bits(lv);
+            V powers[] = {V{}, lv * T(0.5), V{}};
+            if (QUICK) exp_abreast(powers);
+            sigma_m = QUICK ? powers[1] : exp(lv * T(0.5));
+        }
         for (int k = 0; k < n; ++k) {
             for (const Rows<T>& rows : in_) rows.prefetch(k, column);
             const V lv = load<V>(in_[LOGVAR_Q][k] + column), lv_p = load<V>(in_[LOGVAR_P][k] + column);
-            const V nu = load<V>(in_[RHO_LOGITS][k] + column);
+            const V nu = load<V>(in_[RHO_LOGITS][k] + column) - ref, x = lv - lv_p;
             const V difference = load<V>(in_[MU_Q][k] + column) - load<V>(in_[MU_P][k] + column);
-            const V rho = exp(nu - ref) * inverse_z;
+            largest = maximum(largest, maximum(magnitude_bits(lv), magnitude_bits(lv_p)));
+            V rho, sigma, variance, precision, ratio;
+            if constexpr (QUICK) {
+                V powers[] = {nu, DRAW ? lv * T(0.5) : lv, -lv_p};
+                exp_abreast(powers);
+                rho = powers[0], sigma = powers[1], precision = powers[2];
+                variance = DRAW ? sigma * sigma : sigma;
+                ratio = variance * precision;
+            } else {
+                rho = exp(nu), sigma = exp(lv * T(0.5)), precision = exp(-lv_p), variance = exp(lv), ratio = exp(x);
+            }
+            rho *= inverse_z;
             // Only the part with the largest logit can have more; up to there the plain forms do not cancel.
             const auto is_m = rho > T(0.5);
             const V rest = select<V>(is_m, one_minus_rho_m, one);
-            const V x = lv - lv_p, ratio = exp(x), precision = exp(-lv_p), scaled_difference = difference * precision;
-            const V quadratic = difference * scaled_difference;
+            const V scaled_difference = difference * precision, quadratic = difference * scaled_difference;
             const V growth = x + exp_excess(x, ratio);  // ratio - 1, exact where q is close to p
 
-            V to_logvar_q, to_logvar_p, y, from_noise{}, to_logit{}, sigma{};
-            if constexpr (DRAW) sigma = exp(lv * T(0.5));
+            V to_logvar_q, to_logvar_p, y, from_noise{}, to_logit{};
             if constexpr (unit) {
                 to_logvar_q = select<V>(is_m, ratio * stat(S::FACTOR_M) - 1, growth + ratio * ((K * rho - 2) * rho));
                 to_logvar_p = -(quadratic + to_logvar_q);
@@ -91,7 +113,6 @@ class PosteriorKlGradient {
             } else {
                 const V own = select<V>(is_m, ratio * (one_minus_rho_m * one_minus_rho_m) - 1, growth - 2 * rho * ratio);
                 const V shared = rho * precision * select<V>(is_m, stat(S::V_OTHERS), stat(S::V));
-                const V variance = DRAW ? sigma * sigma : exp(lv);
                 to_logvar_q = own + variance * select<V>(is_m, stat(S::Q_OTHERS), stat(S::Q));
                 to_logvar_p = -(quadratic + own + rho * shared);
                 y = shared - rest * ratio;
@@ -101,7 +122,7 @@ class PosteriorKlGradient {
                 if constexpr (unit) {
                     const V total = stat(S::NOISE), others = stat(S::NOISE_OTHERS);
                     from_noise = sigma * (rest * eps - rho * select<V>(is_m, others, total));
-                    to_logit = total * (sigma - stat(S::SIGMA_M) + stat(S::NOISE_FACTOR));
+                    to_logit = total * (sigma - sigma_m + stat(S::NOISE_FACTOR));
                 } else {
                     from_noise = stat(S::NOISE_FACTOR) * sigma * eps;
                     to_logit = stat(S::NOISE_FACTOR) * stat(S::NOISE);
@@ -115,6 +136,7 @@ class PosteriorKlGradient {
             write(MU_P, -g * scaled_difference);
             write(LOGVAR_P, T(0.5) * g * to_logvar_p);
         }
+        return !QUICK || all(largest <= magnitude_bits(splat<V>(T(MODERATE))));
     }
 };
 

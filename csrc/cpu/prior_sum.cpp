@@ -90,7 +90,7 @@ class Draw {
             typename TableRows<T>::Row row[PARTS];
             for (int k = 0; k < n; ++k) {
                 row[k] = rows_.row(tables, label[part + k], k);
-                noise_.fill(uint64_t(start + part + k), eps_[k]);
+                noise_.fill_row(uint64_t(start + part + k), eps_[k]);
             }
             for (int column = 0; column < place.width; column += Simd<T>::N) {
                 V total{};
@@ -125,7 +125,7 @@ class CollapsedDraw {
         }
         NoiseBlock noise;
         noise.prepare(sets.seed(place.set), sets.index(place.set), place.coordinate);
-        noise.fill(sets.start(place.set), eps);
+        noise.fill_row(sets.start(place.set), eps);
         for (int i = 0; i < place.width; ++i) {
             const double deviation = std::sqrt(variance[i]);
             mean[i] += deviation * eps[i];
@@ -162,7 +162,7 @@ class Gradient {
                 }
             } else {
                 if (another) noise_.prepare(sets.seed(set), sets.index(set), place.coordinate);
-                noise_.fill(sets.start(set) + uint64_t(sets_of.parts[e]), eps_);
+                noise_.fill_row(sets.start(set) + uint64_t(sets_of.parts[e]), eps_);
                 for (int i = 0; i < BLOCK; ++i) {
                     to_mean[i] += grad_w_[i];
                     to_spread[i] += double(grad_w_[i]) * double(eps_[i]);

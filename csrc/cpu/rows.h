@@ -103,10 +103,9 @@ inline bool is_direct(const Tensor& t, int n) {
     return n == BLOCK && t.dtype == dtype_of<T> && t.stride_coordinate == 1;
 }
 
-// The rows that are read after this chunk: where they begin, and how many blocks wide they are.
+// Where the rows that are read after this chunk are: so many sets, parts and coordinates further.
 struct Next {
     int64_t sets = 0, parts = 0, coordinates = 0;
-    int64_t blocks = 1;
 };
 
 // The rows [part, part + PARTS) of one block of coordinates: the tensor's own memory where that serves, else a
@@ -114,39 +113,34 @@ struct Next {
 template <class T, int PARTS, int BLOCK>
 class InputRows {
   public:
-    const T* operator[](int k) const { return rows_[k]; }
+    const T* operator[](int k) const { return rows_ + k * stride_; }
 
     void stage(const Tensor& t, int64_t set, int64_t part, int parts, int64_t coordinate, int n, Next next = {}) {
         if (is_direct<T, BLOCK>(t, n)) {
-            const T* row = reinterpret_cast<const T*>(address(t, set, part, coordinate));
-            const T* ahead = row + next.sets * t.stride_set + next.parts * t.stride_part + next.coordinates;
-            // piece by piece along whole rows
-            int64_t piece = coordinate / BLOCK * parts, r = piece / next.blocks, c = piece % next.blocks;
-            for (int k = 0; k < parts; ++k, row += t.stride_part) {
-                rows_[k] = row;
-                ahead_[k] = ahead + r * t.stride_part + c * BLOCK;
-                if (++c == next.blocks) {
-                    c = 0;
-                    ++r;
-                }
-            }
+            rows_ = reinterpret_cast<const T*>(address(t, set, part, coordinate));
+            stride_ = t.stride_part;
+            ahead_ = rows_ + next.sets * t.stride_set + next.parts * t.stride_part + next.coordinates;
             return;
         }
         for (int k = 0; k < parts; ++k) {
             T* row = copies_ + k * BLOCK;
             read_row(address(t, set, part + k, coordinate), t.dtype, t.stride_coordinate, n, row);
             for (int i = n; i < BLOCK; ++i) row[i] = T(0);
-            rows_[k] = ahead_[k] = row;
         }
+        rows_ = ahead_ = copies_;
+        stride_ = BLOCK;
     }
 
     // Calls for a line of the rows that are read next: a row is too short for the hardware to see a stream in it.
-    // Spread over the arithmetic, since the processor can wait for a few lines only.
-    void prefetch(int k, int column) const { __builtin_prefetch(ahead_[k] + column, 0, 2); }
+    // Spread over the arithmetic, since the processor can wait for a few lines only. As a call it would have no effect
+    // that the compiler knows of, and be left out.
+    COMPVAE_INLINE void prefetch(int k, int column) const {
+        __builtin_prefetch(ahead_ + k * stride_ + column, 0, 2);
+    }
 
   private:
-    const T* rows_[PARTS];
-    const T* ahead_[PARTS];
+    const T *rows_, *ahead_;
+    int64_t stride_;
     alignas(64) T copies_[PARTS * BLOCK];
 };
 
@@ -154,32 +148,33 @@ class InputRows {
 template <class T, int PARTS, int BLOCK>
 class OutputRows {
   public:
-    T* operator[](int k) const { return rows_[k]; }
+    T* operator[](int k) const { return rows_ + k * stride_; }
 
     // streamed: the output is larger than the caches and is not read back from them
-    void stage(const Tensor& t, int64_t set, int64_t part, int parts, int64_t coordinate, int n, bool streamed = false) {
+    void stage(const Tensor& t, int64_t set, int64_t part, int, int64_t coordinate, int n, bool streamed = false) {
         wanted_ = t.data != nullptr;
         copied_ = !wanted_ || !is_direct<T, BLOCK>(t, n);
-        for (int k = 0; k < parts; ++k)
-            rows_[k] = copied_ ? copies_ + k * BLOCK : reinterpret_cast<T*>(address(t, set, part + k, coordinate));
-        streamed_ = streamed && !copied_ && (reinterpret_cast<uintptr_t>(rows_[0]) | t.stride_part * sizeof(T)) % 64 == 0;
+        rows_ = copied_ ? copies_ : reinterpret_cast<T*>(address(t, set, part, coordinate));
+        stride_ = copied_ ? BLOCK : t.stride_part;
+        streamed_ = streamed && !copied_ && (reinterpret_cast<uintptr_t>(rows_) | t.stride_part * sizeof(T)) % 64 == 0;
     }
     template <class V>
     void put(int k, int column, V v) const {
         if (streamed_)
-            stream(rows_[k] + column, v);
+            stream((*this)[k] + column, v);
         else
-            store(rows_[k] + column, v);
+            store((*this)[k] + column, v);
     }
     void finish(const Tensor& t, int64_t set, int64_t part, int parts, int64_t coordinate, int n) {
         if (!wanted_ || !copied_) return;
         for (int k = 0; k < parts; ++k)
-            write_row(address(t, set, part + k, coordinate), t.dtype, t.stride_coordinate, n, rows_[k]);
+            write_row(address(t, set, part + k, coordinate), t.dtype, t.stride_coordinate, n, (*this)[k]);
     }
     bool wanted() const { return wanted_; }
 
   private:
-    T* rows_[PARTS];
+    T* rows_;
+    int64_t stride_;
     alignas(64) T copies_[PARTS * BLOCK];
     bool wanted_ = false, copied_ = false, streamed_ = false;
 };

@@ -6,8 +6,10 @@
 
 // Vector functions must not become calls: every vector register is the caller's to save.
 #define COMPVAE_INLINE inline __attribute__((always_inline))
+// Before a loop of a few steps, so that what it indexes stays in registers; -O2 alone leaves such loops rolled up.
+#define COMPVAE_UNROLL _Pragma("GCC unroll 32")
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -37,6 +39,7 @@ struct Simd<double> {
     typedef int64_t I __attribute__((vector_size(8 * N)));
 };
 typedef uint32_t Words32 __attribute__((vector_size(4 * LANES)));
+typedef uint64_t Words64 __attribute__((vector_size(4 * LANES)));
 using VF = Simd<float>::V;
 using IF = Simd<float>::I;
 using VD = Simd<double>::V;
@@ -93,10 +96,12 @@ COMPVAE_INLINE V rounded(V x) {
 }
 
 COMPVAE_INLINE VF sqrt(VF x) {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && 0
     // Newton's step on the estimate: within an ulp, in a fraction of the time of the instruction. 0 stays 0.
     const VF y = _mm512_rsqrt14_ps(_mm512_max_ps(x, _mm512_set1_ps(1e-30f))), s = x * y;
     return s + 0.5f * y * (x - s * s);
+#elif defined(__AVX512F__)
+    return _mm512_sqrt_ps(x);
 #elif defined(__AVX2__)
     return _mm256_sqrt_ps(x);
 #else
@@ -133,6 +138,30 @@ COMPVAE_INLINE VD clamp(VD x, double low, double high) {
     return x < low ? splat<VD>(low) : x;
 }
 
+COMPVAE_INLINE VF at_least(VF x, float low) {  // NaN stays
+#if defined(__AVX512F__)
+    return _mm512_max_ps(_mm512_set1_ps(low), x);
+#elif defined(__AVX2__)
+    return _mm256_max_ps(_mm256_set1_ps(low), x);
+#else
+    return x < low ? splat<VF>(low) : x;
+#endif
+}
+
+// Whether a comparison holds in every lane.
+template <class M>
+COMPVAE_INLINE bool all(M mask) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask((__m512i)mask) == 0xFFFF;
+#elif defined(__AVX2__)
+    return _mm256_movemask_epi8((__m256i)mask) == -1;
+#else
+    bool r = true;
+    for (unsigned i = 0; i < sizeof(mask) / sizeof(mask[0]); ++i) r = r && mask[i];
+    return r;
+#endif
+}
+
 // x * 2^n for integral n, with gradual underflow and overflow to infinity.
 COMPVAE_INLINE VF scale_by_power(VF x, VF n) {
 #if defined(__AVX512F__)
@@ -141,6 +170,10 @@ COMPVAE_INLINE VF scale_by_power(VF x, VF n) {
     const IF e = __builtin_convertvector(n, IF), half = e >> 1;
     return x * bits<VF>((half + 127) << 23) * bits<VF>((e - half + 127) << 23);
 #endif
+}
+// The same where the result is a normal number, as x is; the low bits of `shifted` hold n.
+COMPVAE_INLINE VF scale_by_moderate_power(VF x, VF shifted) {
+    return bits<VF>(bits<IF>(x) + (bits<IF>(shifted) << 23));
 }
 COMPVAE_INLINE VD scale_by_power(VD x, VD n) {
 #if defined(__AVX512F__)
@@ -151,24 +184,29 @@ COMPVAE_INLINE VD scale_by_power(VD x, VD n) {
 #endif
 }
 
-// 32 x 32 -> 64 bit products of every lane with one constant, as high and low words.
-COMPVAE_INLINE void multiply_words(Words32 x, uint32_t m, Words32& high, Words32& low) {
+// 32 x 32 -> 64 bit products of the low word of every lane with one constant.
+COMPVAE_INLINE Words64 multiply_low_words(Words64 x, uint32_t m) {
 #if defined(__AVX512F__)
-    const __m512i v = (__m512i)x, c = _mm512_set1_epi64(m);
-    const __m512i even = _mm512_mul_epu32(v, c), odd = _mm512_mul_epu32(_mm512_srli_epi64(v, 32), c);
-    high = (Words32)_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
-    low = (Words32)_mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
+    return (Words64)_mm512_mul_epu32((__m512i)x, _mm512_set1_epi64(m));
 #elif defined(__AVX2__)
-    const __m256i v = (__m256i)x, c = _mm256_set1_epi64x(m);
-    const __m256i even = _mm256_mul_epu32(v, c), odd = _mm256_mul_epu32(_mm256_srli_epi64(v, 32), c);
-    high = (Words32)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
-    low = (Words32)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+    return (Words64)_mm256_mul_epu32((__m256i)x, _mm256_set1_epi64x(m));
+#elif defined(__SSE2__)
+    return (Words64)_mm_mul_epu32((__m128i)x, _mm_set1_epi64x(m));
 #else
-    for (int i = 0; i < LANES; ++i) {
-        const uint64_t p = uint64_t(m) * x[i];
-        high[i] = uint32_t(p >> 32);
-        low[i] = uint32_t(p);
-    }
+    return (x & 0xFFFFFFFFu) * uint64_t(m);
+#endif
+}
+
+// The low words of two vectors, in turn: lane 2 i from `even`, lane 2 i + 1 from `odd`.
+COMPVAE_INLINE Words32 interleave_low_words(Words64 even, Words64 odd) {
+#if defined(__AVX512F__)
+    return (Words32)_mm512_mask_shuffle_epi32((__m512i)even, 0xAAAA, (__m512i)odd, _MM_PERM_CCAA);
+#elif defined(__AVX2__)
+    return (Words32)_mm256_blend_epi32((__m256i)even, _mm256_slli_epi64((__m256i)odd, 32), 0xAA);
+#else
+    Words32 r;
+    for (int i = 0; i < LANES; ++i) r[i] = uint32_t((i % 2 ? odd : even)[i / 2]);
+    return r;
 #endif
 }
 

@@ -5,10 +5,19 @@
 namespace compvae {
 namespace COMPVAE_ISA {
 
+// f(0) ... f(M - 1): one step of M computations that do not depend on each other. Taken abreast, they fill the time in
+// which each alone would wait for its step before.
+template <int M, class F>
+COMPVAE_INLINE void abreast(F f) {
+    COMPVAE_UNROLL
+    for (int i = 0; i < M; ++i) f(i);
+}
+
 template <class V, int n>
 COMPVAE_INLINE V horner(V x, const double (&c)[n]) {  // c[0] + c[1] x + ...
     using T = decltype(V{}[0] + V{}[0]);
     V r = splat<V>(T(c[n - 1]));
+    COMPVAE_UNROLL
     for (int i = n - 2; i >= 0; --i) r = r * x + T(c[i]);
     return r;
 }
@@ -21,21 +30,51 @@ template <class V>
 COMPVAE_INLINE V abs(V x) {
     return x < 0 ? -x : x;
 }
+// The bits of |x|: as integers they are in the order of the magnitudes, NaN's the largest.
+COMPVAE_INLINE IF magnitude_bits(VF x) { return bits<IF>(x) & 0x7fffffff; }
+COMPVAE_INLINE ID magnitude_bits(VD x) { return bits<ID>(x) & 0x7fffffffffffffffLL; }
+template <class I>
+COMPVAE_INLINE I maximum(I a, I b) {
+    return a > b ? a : b;
+}
+COMPVAE_INLINE auto is_small(VF x, double bound) { return magnitude_bits(x) < bits<int32_t>(float(bound)); }
+COMPVAE_INLINE auto is_small(VD x, double bound) { return magnitude_bits(x) < bits<int64_t>(bound); }
 
 constexpr double INVERSE_FACTORIAL[] = {1.0,           1.0,           1.0 / 2,         1.0 / 6,          1.0 / 24,
                                         1.0 / 120,     1.0 / 720,     1.0 / 5040,      1.0 / 40320,      1.0 / 362880,
                                         1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
 
+constexpr float ROUNDING = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, in the low bits
+
 COMPVAE_INLINE VF exp(VF x) {
     x = clamp(x, -104.0f, 89.0f);
-    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-    const VF n = (x * 1.44269504f + magic) - magic;
+    const VF n = (x * 1.44269504f + ROUNDING) - ROUNDING;
     VF r = x - n * 0.693359375f;
     r = r - n * -2.12194440e-4f;
     // a minimax polynomial of (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2
     static constexpr double c[] = {5.0000001201e-1, 1.6666665459e-1, 4.1665795894e-2,
                                    8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4};
     return scale_by_power(horner(r, c) * (r * r) + r + 1.0f, n);
+}
+// Log-variances up to this are not extreme.
+constexpr float MODERATE = 80.0f;
+// In place, e^x for x[0] <= 0 (NaN stays; 0 from -104 on) and |x[i]| <= MODERATE (beyond, nothing is promised): within
+// 4e-7 of itself. The steps go abreast, since one polynomial is a chain of products that each wait for the one before.
+template <int M>
+COMPVAE_INLINE void exp_abreast(VF (&x)[M]) {
+    // the same on |r| <= ln 2 / 2 to 1e-7 of e^r
+    static constexpr double c[] = {4.9999231495e-1, 1.6667114650e-1, 4.1890156821e-2, 8.3125201456e-3};
+    VF shifted[M], n[M], y[M];
+    x[0] = at_least(x[0], -104.0f);
+    abreast<M>([&](int i) { shifted[i] = x[i] * 1.44269504f + ROUNDING; });
+    abreast<M>([&](int i) { n[i] = shifted[i] - ROUNDING; });
+    abreast<M>([&](int i) { x[i] -= n[i] * 0.693147182f; });
+    abreast<M>([&](int i) { y[i] = splat<VF>(float(c[3])); });
+    COMPVAE_UNROLL
+    for (int k = 2; k >= 0; --k) abreast<M>([&](int i) { y[i] = y[i] * x[i] + float(c[k]); });
+    abreast<M>([&](int i) { y[i] = y[i] * x[i] + 1.0f; });
+    abreast<M>([&](int i) { y[i] = y[i] * x[i] + 1.0f; });
+    abreast<M>([&](int i) { x[i] = i ? scale_by_moderate_power(y[i], shifted[i]) : scale_by_power(y[i], n[i]); });
 }
 COMPVAE_INLINE VD exp(VD x) {
     x = clamp(x, -746.0, 710.0);
@@ -45,10 +84,15 @@ COMPVAE_INLINE VD exp(VD x) {
     r = r - n * 1.90821492927058770002e-10;
     return scale_by_power(horner(r, INVERSE_FACTORIAL), n);
 }
+template <int M>
+COMPVAE_INLINE void exp_abreast(VD (&x)[M]) {
+    for (int i = 0; i < M; ++i) x[i] = exp(x[i]);
+}
 
-// (e^x - 1 - x) / x^2 near zero, where the difference itself would cancel.
+// (e^x - 1 - x) / x^2 for |x| <= TAIL, where the difference itself would cancel; float32 within 1.4e-7
+constexpr double TAIL = 0.35;
 COMPVAE_INLINE VF exp_tail(VF x) {
-    static constexpr double c[] = {1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320};
+    static constexpr double c[] = {4.9999999526e-1, 1.6666573736e-1, 4.1666860845e-2, 8.3637330149e-3, 1.3901531035e-3};
     return horner(x, c);
 }
 COMPVAE_INLINE VD exp_tail(VD x) {
@@ -60,12 +104,12 @@ COMPVAE_INLINE VD exp_tail(VD x) {
 // e^x - 1
 template <class V>
 COMPVAE_INLINE V expm1(V x) {
-    return select<V>((x < 0.5f) & (x > -0.5f), exp_tail(x) * (x * x) + x, exp(x) - 1);
+    return select<V>(is_small(x, TAIL), exp_tail(x) * (x * x) + x, exp(x) - 1);
 }
 // e^x - 1 - x, given e^x
 template <class V>
 COMPVAE_INLINE V exp_excess(V x, V exp_x) {
-    return select<V>((x < 0.5f) & (x > -0.5f), exp_tail(x) * (x * x), exp_x - 1 - x);
+    return select<V>(is_small(x, TAIL), exp_tail(x) * (x * x), exp_x - 1 - x);
 }
 
 // Natural logarithm of finite x > 0 (normal numbers).
@@ -79,6 +123,23 @@ COMPVAE_INLINE VF log(VF x) {
     const VF tail = horner(f, c) * (f * f2) + e * -2.12194440e-4f - f2 * 0.5f;
     return f + tail + e * 0.693359375f;
 }
+// In place, -2 ln x for x in (0, 1], within 2e-7 of itself; M of them abreast.
+template <int M>
+COMPVAE_INLINE void minus_two_log(VF (&x)[M]) {
+    // -2 (ln (1 + f) - f) / f^2
+    static constexpr double c[] = {1.0,           -6.6666662348e-1, 4.9999987986e-1,  -4.000142953e-1,  3.333611533e-1,
+                                   -2.8498645574e-1, 2.4840281692e-1, -2.335399748e-1, 2.302922062e-1, -1.4075367258e-1};
+    VF e[M], f[M], p[M];
+    abreast<M>([&](int i) {
+        const IF shifted = bits<IF>(x[i]) - 0x3f3504f3;
+        e[i] = __builtin_convertvector(shifted >> 23, VF);
+        f[i] = bits<VF>((shifted & 0x7fffff) + 0x3f3504f3) - 1.0f;
+        p[i] = splat<VF>(float(c[9]));
+    });
+    COMPVAE_UNROLL
+    for (int k = 8; k >= 0; --k) abreast<M>([&](int i) { p[i] = p[i] * f[i] + float(c[k]); });
+    abreast<M>([&](int i) { x[i] = e[i] * -1.38629436f + (p[i] * (f[i] * f[i]) + f[i] * -2.0f); });
+}
 COMPVAE_INLINE VD log(VD x) {
     const ID shifted = bits<ID>(x) - 0x3fe6a09e667f3bcdLL;
     const VD e = __builtin_convertvector(shifted >> 52, VD);
@@ -91,21 +152,32 @@ COMPVAE_INLINE VD log(VD x) {
     return e * 6.93147180369123816490e-01 + (f - (tail - e * 1.90821492927058770002e-10));
 }
 
-// cos(pi t) and sin(pi t) for |t| <= 1.
-COMPVAE_INLINE void cos_sin_pi(VF t, VF& cosine, VF& sine) {
-    const float magic = 12582912.0f;
-    const VF shifted = t * 2.0f + magic, q = shifted - magic, r = t - q * 0.5f, r2 = r * r;
-    const IF quadrant = bits<IF>(shifted);
+// cos(pi t) and sin(pi t) for |t| <= 1; M of them abreast.
+template <int M>
+COMPVAE_INLINE void cos_sin_pi(const VF (&t)[M], VF (&cosine)[M], VF (&sine)[M]) {
     // sin(pi r) = r (pi_high + pi_low + r^2 (...)), cos(pi r) = 1 + r^2 (...) on |r| <= 1/4
-    static constexpr double s[] = {-5.16771278004997, 2.550164039877345, -0.5992645293207921, 0.08214588661112822};
-    static constexpr double c[] = {-4.934802200544679, 4.058712126416768, -1.3352627688545893, 0.23533063035889312,
+    static constexpr double s[] = {-8.742278e-8, -5.16771278004997, 2.550164039877345, -0.5992645293207921, 0.08214588661112822};
+    static constexpr double c[] = {1.0, -4.934802200544679, 4.058712126416768, -1.3352627688545893, 0.23533063035889312,
                                    -0.025806891390014};
-    const VF low = horner(r2, s) * r2 + -8.742278e-8f;
-    const VF sin_r = r * 3.14159274f + r * low, cos_r = horner(r2, c) * r2 + 1.0f;
-    const auto odd = (quadrant & 1) != 0;
-    const VF cos_abs = select<VF>(odd, sin_r, cos_r), sin_abs = select<VF>(odd, cos_r, sin_r);
-    cosine = bits<VF>(bits<IF>(cos_abs) ^ (((quadrant + 1) & 2) << 30));
-    sine = bits<VF>(bits<IF>(sin_abs) ^ ((quadrant & 2) << 30));
+    VF shifted[M], r[M], r2[M], low[M], cos_r[M];
+    abreast<M>([&](int i) { shifted[i] = t[i] * 2.0f + ROUNDING; });
+    abreast<M>([&](int i) { r[i] = t[i] - (shifted[i] - ROUNDING) * 0.5f; });
+    abreast<M>([&](int i) { r2[i] = r[i] * r[i]; });
+    abreast<M>([&](int i) { cos_r[i] = r2[i] * float(c[5]) + float(c[4]); });
+    abreast<M>([&](int i) { low[i] = r2[i] * float(s[4]) + float(s[3]); });
+    COMPVAE_UNROLL
+    for (int k = 3; k >= 0; --k) {
+        abreast<M>([&](int i) { cos_r[i] = cos_r[i] * r2[i] + float(c[k]); });
+        if (k < 3) abreast<M>([&](int i) { low[i] = low[i] * r2[i] + float(s[k]); });
+    }
+    abreast<M>([&](int i) {
+        const VF sin_r = r[i] * 3.14159274f + r[i] * low[i];
+        const IF quadrant = bits<IF>(shifted[i]);
+        const auto odd = (quadrant & 1) != 0;
+        const VF cos_abs = select<VF>(odd, sin_r, cos_r[i]), sin_abs = select<VF>(odd, cos_r[i], sin_r);
+        cosine[i] = bits<VF>(bits<IF>(cos_abs) ^ (((quadrant + 1) & 2) << 30));
+        sine[i] = bits<VF>(bits<IF>(sin_abs) ^ ((quadrant & 2) << 30));
+    });
 }
 COMPVAE_INLINE void cos_sin_pi(VD t, VD& cosine, VD& sine) {
     const double magic = 6755399441055744.0;

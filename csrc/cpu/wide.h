@@ -12,10 +12,13 @@ struct Wide {
     VD part[COUNT] = {};
 
     Wide& operator+=(const Wide& other) {
+        COMPVAE_UNROLL
         for (int i = 0; i < COUNT; ++i) part[i] += other.part[i];
         return *this;
     }
+    friend Wide operator+(Wide a, const Wide& b) { return a += b; }
     friend Wide operator*(Wide a, const Wide& b) {
+        COMPVAE_UNROLL
         for (int i = 0; i < COUNT; ++i) a.part[i] *= b.part[i];
         return a;
     }
@@ -37,6 +40,12 @@ COMPVAE_INLINE VF narrow(const Wide<float>& x) {
 }
 COMPVAE_INLINE VD narrow(const Wide<double>& x) { return x.part[0]; }
 
+COMPVAE_INLINE double sum_of_lanes(VD x) {
+    double r = 0;
+    for (int i = 0; i < LANES / 2; ++i) r += x[i];
+    return r;
+}
+
 // The float64 numbers in memory that add_to adds to.
 template <class T>
 COMPVAE_INLINE Wide<T> load_wide(const double* sums) {
@@ -45,13 +54,15 @@ COMPVAE_INLINE Wide<T> load_wide(const double* sums) {
     return r;
 }
 
+template <class T>
+COMPVAE_INLINE void store_wide(double* sums, const Wide<T>& x) {
+    for (int i = 0; i < Wide<T>::COUNT; ++i) store(sums + i * (LANES / 2), x.part[i]);
+}
+
 // Adds to float64 numbers in memory.
 template <class T>
 COMPVAE_INLINE void add_to(double* sums, const Wide<T>& x) {
-    for (int i = 0; i < Wide<T>::COUNT; ++i) {
-        double* p = sums + i * (LANES / 2);
-        store(p, load<VD>(p) + x.part[i]);
-    }
+    store_wide(sums, load_wide<T>(sums) + x);
 }
 
 }  // namespace COMPVAE_ISA
