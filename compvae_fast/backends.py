@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from compvae_fast import _loading
+from compvae_fast.kernels import triton
 
 __all__ = ["Backend", "backends", "set_backend", "use_backend", "resolve", "implementation"]
 
@@ -21,13 +22,15 @@ __all__ = ["Backend", "backends", "set_backend", "use_backend", "resolve", "impl
 class Backend:
     """One way to compute the operations: is it there, and where it is not, why.
 
-    Attributes: name; device ("cpu", "cuda" or "any"); available; reason (empty where it is available).
+    Attributes: name; device ("cpu", "cuda" or "any"); available; reason (empty where it is available); note, what else
+    there is to know.
     """
 
     name: str
     device: str
     available: bool
     reason: str
+    note: str = ""
 
 
 def _reference_reason() -> str:
@@ -48,10 +51,12 @@ def _numba_reason() -> str:
 _KNOWN: dict[str, tuple[str, Callable[[], str], str]] = {
     "cpu": ("cpu", _cpu_reason, "compvae_fast.native"),
     "numba": ("cpu", _numba_reason, "compvae_fast.kernels.numba"),
+    "triton": (triton.device(), triton.reason_missing, "compvae_fast.kernels.triton"),
     "reference": ("any", _reference_reason, "compvae_fast.reference"),
 }
+_NOTES: dict[str, Callable[[], str]] = {"triton": triton.note}
 # Fastest first.
-_PREFERENCE = {"cpu": ("cpu", "numba", "reference"), "cuda": ("reference",)}
+_PREFERENCE = {"cpu": ("cpu", "numba", "reference"), "cuda": ("triton", "reference")}
 
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("compvae_fast_backend", default=None)
 _default: str | None = None
@@ -68,7 +73,8 @@ def backends() -> dict[str, Backend]:
     >>> backends()["reference"].available
     True
     """
-    return {name: Backend(name, device, not _reason(name), _reason(name)) for name, (device, _, _) in _KNOWN.items()}
+    return {name: Backend(name, device, not _reason(name), _reason(name), _NOTES.get(name, lambda: "")())
+            for name, (device, _, _) in _KNOWN.items()}
 
 
 def _validated(name: str | None, source: str) -> str | None:
@@ -130,13 +136,13 @@ def resolve(operation: str, device: str) -> str:
 
 
 def serving(operation: str, device: str) -> tuple[str, ...]:
-    """The available backends that serve an operation on a device type.
+    """The available backends that serve an operation on a device type, fastest first; not those for tests alone.
 
     >>> "reference" in serving("multiset_kl", "cpu")
     True
     """
-    return tuple(name for name, (serves, _, _) in _KNOWN.items()
-                 if serves in (device, "any") and not _reason(name) and _has(name, operation))
+    return tuple(name for name in _PREFERENCE.get(device, ("reference",))
+                 if not _reason(name) and _has(name, operation))
 
 
 @functools.cache

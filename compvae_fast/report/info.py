@@ -59,8 +59,8 @@ def info_text() -> str:
     known = facts()
     width = max(map(len, known))
     lines = [f"{name.ljust(width)}  {value}" for name, value in known.items()]
-    table = [("backend", "device", "there", "why not")]
-    table += [(b.name, b.device, "yes" if b.available else "no", b.reason) for b in backends().values()]
+    table = [("backend", "device", "there", "why not, or how")]
+    table += [(b.name, b.device, "yes" if b.available else "no", b.reason or b.note) for b in backends().values()]
     widths = [max(map(len, column)) for column in zip(*table)]
     lines.append("")
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]

@@ -1,0 +1,258 @@
+"""sum_minus_self by Triton kernels.
+
+The part with the largest |pre(h)| is kept out of the total, so that total minus self never cancels beyond what the true
+sum holds. Sets of one chunk are summed in float32, longer ones by chunks that are joined in float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import triton
+import triton.language as tl
+
+from compvae_fast.kernels.triton.elementary import exp, expm1, sech_squared, tanh
+from compvae_fast.kernels.triton.places import (
+    CHUNK,
+    MERGED,
+    SEGMENTS,
+    WHOLE,
+    columns,
+    finish_padding,
+    first_segment,
+    load_row,
+    place_of,
+    segment_length,
+    store_row,
+)
+from compvae_fast.kernels.triton.sets import float_type, like_wanted, of_parts, rows
+
+_FIELDS = tl.constexpr(6)
+
+
+class Total(NamedTuple):
+    """The part with the largest magnitude, its value and index; the sum of the others; how many parts are +inf, -inf
+    and NaN, counted where the largest one is not finite."""
+
+    largest: Any
+    where: Any
+    others: Any
+    plus: Any
+    minus: Any
+    undefined: Any
+
+
+@triton.jit
+def _magnitude(v):
+    return tl.where(v == v, tl.abs(v), float("inf"))
+
+
+@triton.jit
+def _value(h, place, k, there, ELU: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):
+    x = load_row(h, place, k, there, T, BLOCK)
+    return tl.where(x > 0, x, expm1(x)) if ELU else x
+
+
+@triton.jit
+def _term(h, grad, totals, factor, place, k, there, ELU: tl.constexpr, TANH: tl.constexpr, UPSTREAM: tl.constexpr,
+          ONE_CHUNK: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):
+    """What is summed: pre(h_k), or (UPSTREAM) the gradient of the k-th sum, for which totals of pre(h) are given."""
+    if UPSTREAM:
+        g = load_row(grad, place, k, there, T, BLOCK)
+        if TANH:
+            v = _value(h, place, k, there, ELU, T, BLOCK)
+            g *= sech_squared(_without(totals, v, k, factor, place, ONE_CHUNK, T))
+        return g
+    else:
+        return _value(h, place, k, there, ELU, T, BLOCK)
+
+
+@triton.jit
+def _without(t, v, k, factor, place, ONE_CHUNK: tl.constexpr, T: tl.constexpr):
+    """The sum without part k, whose value is v, times factor."""
+    largest = t.where == k
+    plain = t.others.to(T)
+    rest = tl.where(largest, plain, (plain - v) + t.largest) * factor.to(T)
+    if not ONE_CHUNK:
+        if place.size > CHUNK:
+            wide = (t.others - v.to(tl.float64)) + t.largest.to(tl.float64)
+            rest = (tl.where(largest, t.others, wide) * factor).to(T)
+    several = t.plus + t.minus + t.undefined > 1
+    # what remains without this part is told by the counts
+    plus = t.plus - (v == float("inf")).to(tl.int32)
+    minus = t.minus - (v == -float("inf")).to(tl.int32)
+    undefined = t.undefined - (v != v).to(tl.int32)
+    told = tl.where(plus > 0, float("inf"), -float("inf"))
+    told = tl.where((undefined > 0) | ((plus > 0) & (minus > 0)), float("nan"), told)
+    return tl.where(several, told.to(T), rest)
+
+
+@triton.jit
+def _factor(place, MEAN: tl.constexpr):
+    one = tl.full([], 1, tl.float64)
+    if MEAN:
+        return tl.where(place.size > 1, one / tl.maximum(place.size - 1, 1).to(tl.float64), 0.0)
+    else:
+        return one
+
+
+@triton.jit
+def _total(h, grad, totals, factor, place, there, ELU: tl.constexpr, TANH: tl.constexpr, UPSTREAM: tl.constexpr,
+           ONE_CHUNK: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):
+    """The total over the place's parts, the sum of the others in T (ONE_CHUNK) or float64."""
+    none = tl.zeros([BLOCK], tl.int32)
+    largest = tl.zeros([BLOCK], T)
+    where = tl.zeros([BLOCK], tl.int64) - 1
+    if ONE_CHUNK:
+        where = where.to(tl.int32)
+    others = largest if ONE_CHUNK else largest.to(tl.float64)
+    for part in range(place.first, place.end, CHUNK):
+        sum_ = tl.zeros([BLOCK], T)
+        before = largest
+        best = where
+        for k in range(part, tl.minimum(part + CHUNK, place.end)):
+            v = _term(h, grad, totals, factor, place, k, there, ELU, TANH, UPSTREAM, ONE_CHUNK, T, BLOCK)
+            larger = (_magnitude(v) > _magnitude(largest)) | (where < 0)
+            # the largest part of before this chunk joins the others when the chunk is over
+            sum_ += tl.where(larger, tl.where(where == best, 0.0, largest), v)
+            largest = tl.where(larger, v, largest)
+            where = tl.where(larger, (tl.zeros([BLOCK], tl.int64) + k).to(where.dtype), where)
+        if ONE_CHUNK:
+            others = sum_
+        else:
+            joins = tl.where((where == best) | (best < 0), 0.0, before).to(tl.float64)
+            others += joins + sum_.to(tl.float64)
+    plus, minus, undefined = none, none, none
+    if tl.max((_magnitude(largest) == float("inf")).to(tl.int32), 0) > 0:
+        for k in range(place.first, place.end):
+            v = _term(h, grad, totals, factor, place, k, there, ELU, TANH, UPSTREAM, ONE_CHUNK, T, BLOCK)
+            plus += (v == float("inf")).to(tl.int32)
+            minus += (v == -float("inf")).to(tl.int32)
+            undefined += (v != v).to(tl.int32)
+    return Total(largest, where, others, plus, minus, undefined)
+
+
+@triton.jit
+def _store_total(memory, row, sets, place, there, t, BLOCK: tl.constexpr):
+    """A total as rows [6] of memory [rows, D], float64, from `row` on."""
+    at = memory + row * sets.width + place.column + tl.arange(0, BLOCK)
+    for i in tl.static_range(6):
+        tl.store(at + i * sets.width, t[i].to(tl.float64), mask=there)
+
+
+@triton.jit
+def _load_total(memory, row, sets, place, there, T: tl.constexpr, BLOCK: tl.constexpr):
+    at = memory + row * sets.width + place.column + tl.arange(0, BLOCK)
+    largest = tl.load(at, mask=there, other=0.0).to(T)
+    where = tl.load(at + sets.width, mask=there, other=0.0).to(tl.int64)
+    others = tl.load(at + 2 * sets.width, mask=there, other=0.0)
+    plus = tl.load(at + 3 * sets.width, mask=there, other=0.0).to(tl.int32)
+    minus = tl.load(at + 4 * sets.width, mask=there, other=0.0).to(tl.int32)
+    undefined = tl.load(at + 5 * sets.width, mask=there, other=0.0).to(tl.int32)
+    return Total(largest, where, others, plus, minus, undefined)
+
+
+@triton.jit
+def _merged(partial, sets, place, there, T: tl.constexpr, BLOCK: tl.constexpr):
+    """The total of a set out of those of its segments, in their order."""
+    length = segment_length(place.end)
+    first = first_segment(sets, place.set)
+    t = _load_total(partial, first * _FIELDS, sets, place, there, T, BLOCK)
+    for item in range(first + 1, first + (place.end + length - 1) // length):
+        u = _load_total(partial, item * _FIELDS, sets, place, there, T, BLOCK)
+        larger = _magnitude(u.largest) > _magnitude(t.largest)
+        joins = tl.where(larger, t.largest, u.largest).to(tl.float64)
+        t = Total(tl.where(larger, u.largest, t.largest), tl.where(larger, u.where, t.where),
+                  t.others + u.others + joins, t.plus + u.plus, t.minus + u.minus, t.undefined + u.undefined)
+    return t
+
+
+@triton.jit
+def _write(sets, h, grad, totals, upstream, factor, out, place, there, ELU: tl.constexpr, TANH: tl.constexpr,
+           UPSTREAM: tl.constexpr, ONE_CHUNK: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):
+    for k in range(place.first, place.end):
+        v = _term(h, grad, totals, factor, place, k, there, ELU, TANH, UPSTREAM, ONE_CHUNK, T, BLOCK)
+        if UPSTREAM:
+            result = _without(upstream, v, k, factor, place, ONE_CHUNK, T)
+            if ELU:
+                x = load_row(h, place, k, there, T, BLOCK)
+                result *= tl.where(x > 0, 1.0, exp(x))
+        else:
+            result = _without(totals, v, k, factor, place, ONE_CHUNK, T)
+            if TANH:
+                result = tanh(result)
+        store_row(out, place, k, there, result, BLOCK)
+
+
+@triton.jit
+def _whole(sets, h, grad, out, MODE: tl.constexpr, ELU: tl.constexpr, TANH: tl.constexpr, MEAN: tl.constexpr,
+           UPSTREAM: tl.constexpr, ONE_CHUNK: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):
+    """Small sets: out, or (UPSTREAM) the gradient of h."""
+    place = place_of(sets, MODE, BLOCK)
+    if place.here:
+        there = columns(sets, place, BLOCK)
+        factor = _factor(place, MEAN)
+        totals, upstream = None, None
+        if TANH or not UPSTREAM:
+            totals = _total(h, grad, None, factor, place, there, ELU, TANH, False, ONE_CHUNK, T, BLOCK)
+        if UPSTREAM:
+            upstream = _total(h, grad, totals, factor, place, there, ELU, TANH, True, ONE_CHUNK, T, BLOCK)
+        _write(sets, h, grad, totals, upstream, factor, out, place, there, ELU, TANH, UPSTREAM, ONE_CHUNK, T, BLOCK)
+        finish_padding(out, sets, place, there, BLOCK)
+
+
+@triton.jit
+def _long(sets, h, grad, out, partial, of_values, of_upstream, MODE: tl.constexpr, STEP: tl.constexpr,
+          ELU: tl.constexpr, TANH: tl.constexpr, MEAN: tl.constexpr, UPSTREAM: tl.constexpr, T: tl.constexpr,
+          BLOCK: tl.constexpr):
+    """Long sets: totals of pre(h) (STEP 0) and of the upstream gradient (1), kept [B, 6, D]; what is written (2)."""
+    place = place_of(sets, MODE, BLOCK)
+    if place.here:
+        there = columns(sets, place, BLOCK)
+        factor = _factor(place, MEAN)
+        if MODE == MERGED:
+            kept = of_values if STEP == 0 else of_upstream
+            _store_total(kept, place.set * _FIELDS, sets, place, there, _merged(partial, sets, place, there, T, BLOCK),
+                         BLOCK)
+        else:
+            totals, upstream = None, None
+            if STEP > 0 and (TANH or not UPSTREAM):
+                totals = _load_total(of_values, place.set * _FIELDS, sets, place, there, T, BLOCK)
+            if STEP == 2:
+                if UPSTREAM:
+                    upstream = _load_total(of_upstream, place.set * _FIELDS, sets, place, there, T, BLOCK)
+                _write(sets, h, grad, totals, upstream, factor, out, place, there, ELU, TANH, UPSTREAM, False, T, BLOCK)
+                finish_padding(out, sets, place, there, BLOCK)
+            else:
+                t = _total(h, grad, totals, factor, place, there, ELU, TANH, STEP == 1, False, T, BLOCK)
+                _store_total(partial, place.item * _FIELDS, sets, place, there, t, BLOCK)
+
+
+def _run(call, h, grad, out, pre: str, post: str, reduce: str):
+    upstream = grad is not None
+    arguments = rows(h), rows(grad), rows(out)
+    constants = dict(ELU=pre == "elu", TANH=post == "tanh", MEAN=reduce == "mean", UPSTREAM=upstream, T=float_type(h))
+    call.launch(_whole, WHOLE, *arguments, ONE_CHUNK=call.one_chunk, **constants)
+    if call.may_be_long:
+        partial = call.partial(_FIELDS.value)
+        memory = partial, *(call.kept(_FIELDS.value, partial.dtype) for _ in range(2))
+        steps = [step for step, needed in enumerate((post == "tanh" or not upstream, upstream)) if needed]
+        for step in steps:
+            for mode in (SEGMENTS, MERGED):
+                call.launch(_long, mode, *arguments, *memory, STEP=step, **constants)
+        call.launch(_long, SEGMENTS, *arguments, *memory, STEP=2, **constants)
+    call.finish()
+
+
+def forward(h, offsets, lengths, pre, post, reduce, save):
+    out = h.new_empty(h.shape)
+    _run(of_parts(h, offsets, lengths, spoilt=(out,)), h, None, out, pre, post, reduce)
+    return (out,)
+
+
+def backward(grad_out, h, offsets, lengths, pre, post, reduce, needs):
+    gradients = like_wanted((h,), needs)
+    if grad_out is None or not needs[0]:
+        return tuple(g.zero_() for g in gradients)
+    _run(of_parts(h, offsets, lengths, spoilt=gradients), h, grad_out, gradients[0], pre, post, reduce)
+    return gradients

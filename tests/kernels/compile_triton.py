@@ -1,0 +1,103 @@
+"""Compiles Triton kernels for a GPU that is not there, and prints what the assembler tells of each.
+
+Usage: compile_triton.py ARCHITECTURE OPERATION[:long]..., with TRITON_INTERPRET=0; the architecture is 80 or the like.
+Every launch that a call of the operation would make becomes a compilation; a line of JSON for each has the kernel, its
+options, registers and the bytes of its stack frame, where spilled registers go.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from compvae_fast.kernels.triton import errors, launch
+
+WIDTH, PARTS, LONG = 1024, 16, 512
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+
+class Absent:
+    """A device to compile for."""
+
+    def __init__(self, architecture: int):
+        self._target = GPUTarget("cuda", architecture, 32)
+
+    def get_current_target(self):
+        return self._target
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device=None):
+        return 0
+
+
+def compile_only(kernel, programs, like, arguments, constants, **options):
+    compiled = kernel.warmup(*arguments, **constants, **options, enable_fp_fusion=True, grid=(1,))
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        told = subprocess.run([CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True,
+                              check=True)
+    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", told.stdout).groups()
+    name = f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}"
+    print(json.dumps({"kernel": name, "constants": {k: str(v) for k, v in constants.items()},
+                      "registers": int(registers), "stack": int(stack)}), flush=True)
+
+
+def calls(operation: str, parts: int):
+    """Arguments of an operation, but for `save`, on sets of so many parts."""
+    seed, none = torch.tensor(3), (None, None)
+
+    def tensors(count, *shape, dtype=torch.float32):
+        return [torch.zeros(shape or (2, parts, WIDTH), dtype=dtype) for _ in range(count)]
+
+    couplings = ("scaled", "unit")
+    if operation in ("posterior_sum_and_kl", "multiset_kl"):
+        draws = (seed, *none) if operation == "posterior_sum_and_kl" else ()
+        return [(*tensors(5), *none, *draws, c) for c in couplings]
+    if operation == "posterior_sum_and_log_ratio":
+        return [(*tensors(5), *none, seed, *none, "scaled", False), (*tensors(5), *none, seed, *none, "unit", True)]
+    if operation == "correlated_normal_rsample":
+        return [(*tensors(3), *none, seed, *none, c, True) for c in couplings]
+    if operation == "correlated_normal_log_prob":
+        return [(*tensors(4), *none, c) for c in couplings]
+    if operation == "sum_minus_self":
+        return [(*tensors(1, dtype=torch.bfloat16), *none, *how) for how in (("", "", "sum"), ("elu", "tanh", "mean"))]
+    if operation == "product_of_experts":
+        return [(*tensors(2), *none, torch.ones(2, parts, dtype=torch.bool), True)]
+    if operation == "prior_sum":
+        labels, counts = torch.zeros(2, parts, dtype=torch.int64), torch.ones(2, 10, dtype=torch.int64)
+        tables = tensors(2, 10, WIDTH)
+        return [(*tables, labels, None, *none, seed, *none, False), (*tables, None, counts, *none, seed, *none, True)]
+    return [tuple(tensors(4 if operation == "diag_normal_kl" else 3, 2, 5000))]
+
+
+def main(architecture: str, *operations: str) -> None:
+    driver.set_active(Absent(int(architecture)))
+    launch.submit = compile_only
+    launch._choice = lambda *_: launch.Choice(512, 4)
+    errors.raise_noted = lambda interpreted: None
+    errors.record = lambda interpreted: torch.zeros(6, 4, dtype=torch.int64)
+    for name in operations:
+        operation, _, parts = name.partition(":")
+        module = importlib.import_module(f"compvae_fast.kernels.triton.{operation}")
+        record = importlib.import_module(f"compvae_fast.ops.{operation}").OPERATION
+        for arguments in calls(operation, LONG if parts else PARTS):
+            outputs = module.forward(*arguments, True)
+            gradients, saved = outputs[: len(record.outputs)], outputs[len(record.outputs) :]
+            module.backward(*gradients, *arguments, *saved, [True] * len(record.inputs))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
