@@ -130,7 +130,7 @@ def resolve(operation: str, device: str) -> str:
             raise ValueError(f"{operation}: backend {name!r} does not offer this operation")
         return name
     for candidate in _PREFERENCE.get(device, ("reference",)):
-        if not _reason(candidate) and _has(candidate, operation):
+        if _KNOWN[candidate][0] in (device, "any") and not _reason(candidate) and _has(candidate, operation):
             return candidate
     return "reference"
 
@@ -142,7 +142,7 @@ def serving(operation: str, device: str) -> tuple[str, ...]:
     True
     """
     return tuple(name for name in _PREFERENCE.get(device, ("reference",))
-                 if not _reason(name) and _has(name, operation))
+                 if _KNOWN[name][0] in (device, "any") and not _reason(name) and _has(name, operation))
 
 
 @functools.cache
