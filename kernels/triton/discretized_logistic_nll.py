@@ -33,7 +33,7 @@ class Bin(NamedTuple):
 @triton.jit
 def _bin(x):
     difference, rate = x[0] - x[1], exp(-x[2])
-    return Bin(difference, rate, (difference + _HALF_BIN) * rate, (difference - _HALF_BIN) * rate, 2 * _HALF_BIN * rate,
+    return Bin(difference, rate, (difference + _HALF_BIN) * rate, (difference - _HALF_BIN) * rate, rate * (1 / 255),
                x[0] < _HALF_BIN, x[0] > 1 - _HALF_BIN)
 
 
