@@ -9,6 +9,9 @@ and x telling w~ = y with standard deviation t,
     nu_i = log(s_i^2/V) + log(sqrt(1 + V/t^2) - 1),
 
 so that the standard deviation of w~ is sqrt(V) t / sqrt(V + t^2). The networks give y and t per set.
+
+Between w~ and the decoder lies a RadialFlow, whose inverse carries what the networks read in x back to y: it can
+give p(x) the shape that a sum of Gaussians has not, without reconstructions having to be learned anew.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nn import GaussianHead, Residual, Sets, bounded_logvar, start_constant
+from ..nn import GaussianHead, RadialFlow, Residual, Sets, bounded_logvar, start_constant
 
 START_ERROR = 0.3
 START_OBSERVATION = 0.5
@@ -48,6 +51,11 @@ def per_part(counts: Tensor) -> Tensor:
     return counts.clamp(min=1).float().unsqueeze(-1)
 
 
+def label_counts(labels: Tensor, sets: Sets, classes: int) -> Tensor:
+    """How many parts of each label every set has: [B, C] float32."""
+    return sets.sum(F.one_hot(labels, classes).float())
+
+
 class Features(nn.Module):
     """A description of x / K, log K and the shares of the labels: [B, H]."""
 
@@ -65,7 +73,7 @@ class Features(nn.Module):
 
     def forward(self, x: Tensor, sets: Sets, labels: Tensor) -> Tensor:
         k = per_part(sets.counts)
-        shares = sets.sum(F.one_hot(labels, self.classes).to(x.dtype)) / k
+        shares = label_counts(labels, sets, self.classes).to(x.dtype) / k
         return self.layers(torch.cat([x / k, k.log(), shares], dim=-1))
 
 
@@ -74,16 +82,18 @@ class PosteriorZ(GaussianHead):
 
 
 class PriorZ(nn.Module):
-    """p(z|w~) by the parts' mean: w~ [B, 1 + D], K first -> mu, logvar [B, Z]."""
+    """p(z|w~) by the parts' mean: w~ [B, C + D], the labels' counts first -> mu, logvar [B, Z]."""
 
-    def __init__(self, w_dim: int, z_dim: int, hidden: int, sigma_min: float) -> None:
+    def __init__(self, classes: int, w_dim: int, z_dim: int, hidden: int, sigma_min: float) -> None:
         super().__init__()
+        self.classes = classes
         self.layers = nn.Sequential(
             nn.Linear(w_dim, hidden), nn.ELU(), GaussianHead(hidden, z_dim, sigma_min)
         )
 
     def forward(self, w_sum: Tensor) -> tuple[Tensor, Tensor]:
-        return self.layers(w_sum[:, 1:] / w_sum[:, :1].clamp(min=1))
+        counts, w = w_sum[:, : self.classes], w_sum[:, self.classes :]
+        return self.layers(w / counts.sum(-1, keepdim=True).clamp(min=1))
 
 
 class PosteriorW(nn.Module):
@@ -105,11 +115,14 @@ class PosteriorW(nn.Module):
         sets: Sets,
         prior: tuple[Tensor, Tensor],
         seed: int | Tensor,
+        flow: RadialFlow | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """mu, logvar and logits of q, each [B, K, D] or [N, D]."""
         m, logvar = prior
         k = per_part(sets.counts)
         told = k * self.mean(features)
+        if flow is not None:
+            told = flow.inverse(told, label_counts(labels, sets, flow.labels).to(told.dtype))
         log_t2 = 2 * (self.log_error(features) + k.log())
         centre, variance = sets.sum(m), sets.sum(logvar.exp())
         log_v = torch.log(variance.clamp(min=1e-30))
@@ -122,14 +135,16 @@ class PosteriorW(nn.Module):
 
 
 class Observation(nn.Module):
-    """p(x|z,w~): K tanh(A u + f(u, z, 1/K)), u = w~ / K, with one deviation of x / K for all.
+    """p(x|z,w~): K tanh(A u + f(u, z, 1/K)), u = flow(w~) / K, with one deviation of x / K for all.
 
-    Args (forward): w~ [B, 1 + D] with K first, z [B, Z]. Returns mu, logvar [B, 200].
+    Args (forward): w~ [B, C + D] with the labels' counts first, z [B, Z]. Returns mu, logvar [B, 200].
     """
 
-    def __init__(self, w_dim: int, z_dim: int, hidden: int, floor: float) -> None:
+    def __init__(self, classes: int, w_dim: int, z_dim: int, hidden: int, floor: float, flow: bool) -> None:
         super().__init__()
+        self.classes = classes
         self.floor = floor
+        self.flow = RadialFlow(classes, w_dim) if flow and w_dim >= classes else None
         self.straight = nn.Linear(w_dim, 200)
         last = nn.Linear(hidden, 200)
         start_constant(last)
@@ -139,9 +154,12 @@ class Observation(nn.Module):
         self.logvar = nn.Parameter(torch.tensor(2 * math.log(START_OBSERVATION)))
 
     def forward(self, w_sum: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        count = w_sum[:, :1]
+        counts, w = w_sum[:, : self.classes], w_sum[:, self.classes :]
+        if self.flow is not None:
+            w = self.flow(w, counts)
+        count = counts.sum(-1, keepdim=True)
         k = count.clamp(min=1)
-        u = w_sum[:, 1:] / k
+        u = w / k
         mu = count * torch.tanh(self.straight(u) + self.bent(torch.cat([u, z, 1 / k], dim=-1)))
         logvar = bounded_logvar(self.logvar, self.floor) + 2 * k.log()
         return mu, logvar.expand_as(mu)

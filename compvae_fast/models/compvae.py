@@ -91,11 +91,11 @@ class CompVAE(nn.Module):
             self.features = compact.Features(c.num_labels, c.hidden)
             self.posterior_z = compact.PosteriorZ(c.hidden, c.z_dim, c.sigma_min)
             self.posterior_w = compact.PosteriorW(c.w_dim, c.hidden)
-            self.prior_z = compact.PriorZ(c.w_dim, c.z_dim, c.hidden, c.sigma_min)
+            self.prior_z = compact.PriorZ(c.num_labels, c.w_dim, c.z_dim, c.hidden, c.sigma_min)
             self.observation = compact.Observation(
-                c.w_dim, c.z_dim, c.hidden, c.observation_floor
+                c.num_labels, c.w_dim, c.z_dim, c.hidden, c.observation_floor, c.radial_flow
             )
-        self._counts_parts = c.network == "compact"
+        self._counts_labels = c.network == "compact"
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> CompVAE:
@@ -145,7 +145,7 @@ class CompVAE(nn.Module):
                 loss_w = ops.multiset_kl(*q.w_q, *q.w_p, **sets.where, coupling=options["coupling"])
         else:
             w_sum, loss_w = sets.operation("posterior_sum_and_kl")(*q.w_q, *q.w_p, **options)
-        w_sum = self._with_count(w_sum, sets.counts)
+        w_sum = self._with_counts(w_sum, labels, sets)
         z_p = self.prior_z(w_sum)
         if self.posterior_w.sees_z:
             loss_z = ops.gaussian_nll(q.z, *z_p) - ops.gaussian_nll(q.z, *q.z_q)
@@ -208,7 +208,7 @@ class CompVAE(nn.Module):
         seed = _seed(seed, x)
         q = self._posterior(x, labels, sets, seed)
         w_sum, ratio_w = ops.posterior_sum_and_log_ratio(*q.w_q, *q.w_p, **self._options(sets, seed))
-        w_sum = self._with_count(w_sum, sets.counts)
+        w_sum = self._with_counts(w_sum, labels, sets)
         ratio_z = ops.gaussian_nll(q.z, *q.z_q) - ops.gaussian_nll(q.z, *self.prior_z(w_sum))
         return ratio_w + ratio_z - ops.gaussian_nll(x, *self.observation(w_sum, q.z))
 
@@ -227,7 +227,7 @@ class CompVAE(nn.Module):
         q = self._posterior(x, internal, sets, seed)
         w = ops.correlated_normal_rsample(*q.w_q, **self._options(sets, seed))
         assert isinstance(w, Tensor)
-        return Parts(self, self._with_ones(w), labels, offsets, lengths, q.z)
+        return Parts(self, self._with_labels(w, internal), labels, offsets, lengths, q.z)
 
     def decode(
         self, parts: Parts | None = None, *, w_sum: Tensor | None = None, z: Tensor | None = None
@@ -269,7 +269,7 @@ class CompVAE(nn.Module):
         coordinates = torch.arange(self.config.w_dim, device=mu.device)
         seed = fold(_seed(seed, mu), Stream.PRIOR_W)
         w = mu + (0.5 * logvar).exp() * normal(seed, of_set, of_part, coordinates)
-        return Parts(self, self._with_ones(w), labels, offsets, lengths)
+        return Parts(self, self._with_labels(w, internal), labels, offsets, lengths)
 
     def generate(
         self,
@@ -330,13 +330,14 @@ class CompVAE(nn.Module):
             raise ValueError(f"n: expected 1 beside a batch of multisets, got {n}")
         if counts is None:
             given, sets = self._labels(given, offsets, lengths, always=True)
-            totals = sets.counts
             w_sum = prior_sum(given, mu, logvar, **sets.where, seed=drawn, set_index=set_index)
+            w_sum = self._with_counts(w_sum, given, sets)
         else:
             self._check_counts(given)
-            totals = given.sum(-1)
             w_sum = prior_sum(None, mu, logvar, counts=given, seed=drawn, set_index=set_index)
-        return self._whole(self._with_count(w_sum, totals), seed, noise, set_index)
+            if self._counts_labels:
+                w_sum = torch.cat([given.to(w_sum.dtype), w_sum], dim=-1)
+        return self._whole(w_sum, seed, noise, set_index)
 
     def _whole(
         self, w_sum: Tensor, seed: int | Tensor, noise: bool = True, rows: Tensor | None = None
@@ -359,7 +360,7 @@ class CompVAE(nn.Module):
                 labels, mu, logvar, **sets.where, seed=own, set_index=sets.index
             )
             index = None if sets.index is None else sets.index[:rows]
-            drawn.append(self._whole(self._with_count(w_sum, sets.counts)[:rows], own, rows=index))
+            drawn.append(self._whole(self._with_counts(w_sum, labels, sets)[:rows], own, rows=index))
         x = x[:rows]
         spread = (drawn[0] - x).norm(dim=1) + (drawn[1] - x).norm(dim=1) - (drawn[0] - drawn[1]).norm(dim=1)
         return spread / (2 * sets.counts[:rows].clamp(min=1))
@@ -371,7 +372,8 @@ class CompVAE(nn.Module):
         z_mu, z_logvar = z_q = self.posterior_z(features)
         z = self._draw(z_mu, z_logvar, fold(seed, Stream.POSTERIOR_Z), sets.index)
         w_p = self._prior_rows(labels)
-        w_q = self.posterior_w(features, z, labels, sets, w_p, seed)
+        own = {"flow": self.observation.flow} if self._counts_labels else {}
+        w_q = self.posterior_w(features, z, labels, sets, w_p, seed, **own)
         return Posterior(z, z_q, w_q, w_p)
 
     def _options(self, sets: Sets, seed: int | Tensor) -> dict[str, Any]:
@@ -390,14 +392,18 @@ class CompVAE(nn.Module):
             rows = torch.arange(len(mu), device=mu.device)
         return mu + (0.5 * logvar).exp() * row_normals(seed, rows, mu.shape[1])
 
-    def _with_count(self, w_sum: Tensor, counts: Tensor) -> Tensor:
-        """w~ with the sum of the coordinate that is 1 in every part, where the network has one."""
-        if not self._counts_parts:
+    def _with_counts(self, w_sum: Tensor, labels: Tensor, sets: Sets) -> Tensor:
+        """w~ behind the sum of ``_with_labels``' coordinates, where the network has them."""
+        if not self._counts_labels:
             return w_sum
-        return torch.cat([counts.to(w_sum.dtype).unsqueeze(-1), w_sum], dim=-1)
+        counts = compact.label_counts(labels, sets, self.config.num_labels)
+        return torch.cat([counts.to(w_sum.dtype), w_sum], dim=-1)
 
-    def _with_ones(self, w: Tensor) -> Tensor:
-        return torch.cat([torch.ones_like(w[..., :1]), w], dim=-1) if self._counts_parts else w
+    def _with_labels(self, w: Tensor, labels: Tensor) -> Tensor:
+        """Parts behind C coordinates that are 1 for the part's own label and 0 elsewhere: their sum counts labels."""
+        if not self._counts_labels:
+            return w
+        return torch.cat([F.one_hot(labels, self.config.num_labels).to(w.dtype), w], dim=-1)
 
     def _labels(
         self,

@@ -22,6 +22,7 @@ class CompVAEConfig:
         sigma_min: smallest standard deviation of a learned Gaussian.
         observation_floor: smallest standard deviation of x / K ("compact" only).
         closed_scale: initial prior deviation of the coordinates that are another label's ("compact" only).
+        radial_flow: a RadialFlow of each label's block of coordinates between w~ and the decoder ("compact" only).
         w_weight, w_until: the objective's weight of the parts' divergence rises linearly from
             ``w_weight`` to 1 over the first ``w_until`` of training.
         z_weight, z_until: the same for z's divergence (falling where z_weight > 1).
@@ -44,6 +45,7 @@ class CompVAEConfig:
     sigma_min: float = 0.001
     observation_floor: float = 0.05
     closed_scale: float = 0.01
+    radial_flow: bool = False
     w_weight: float = 1.0
     w_until: float = 0.0
     z_weight: float = 1.0

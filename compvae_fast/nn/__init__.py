@@ -2,6 +2,7 @@
 
 from .gaussian import GaussianHead, GaussianTable, bounded_logvar, start_constant
 from .graph import GraphBlock
+from .radial import RadialFlow
 from .residual import Residual
 from .sets import Sets
 
@@ -9,6 +10,7 @@ __all__ = [
     "GaussianHead",
     "GaussianTable",
     "GraphBlock",
+    "RadialFlow",
     "Residual",
     "Sets",
     "bounded_logvar",

@@ -16,7 +16,8 @@ LENGTHS = torch.tensor([3, 1, 2])
 def shaken(preset, **overrides):
     """A small model whose every parameter is random: nothing is zero, q differs from p."""
     torch.manual_seed(1)
-    model = CompVAE.from_preset(preset, w_dim=6, z_dim=3, **overrides)
+    w_dim = 24 if preset == "sines-small" else 6
+    model = CompVAE.from_preset(preset, w_dim=w_dim, z_dim=3, **overrides)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -110,10 +111,11 @@ def test_energy_score_is_its_formula(model):
     torch.testing.assert_close(padded, ragged, rtol=1e-4, atol=1e-4)
     score = model.energy_score(x[:1], LABELS[:1], seed=3).detach()
     mu, logvar = model.prior_w()
+    labels, sets = model._labels(LABELS[:1], None, None)
     wholes = []
     for draw in range(2):
         own = fold(fold(3, Stream.PRIOR_W), draw)
-        w_sum = model._with_count(ops.prior_sum(LABELS[:1] - 1, mu, logvar, seed=own), torch.tensor([3]))
+        w_sum = model._with_counts(ops.prior_sum(labels, mu, logvar, seed=own), labels, sets)
         wholes.append(model._whole(w_sum, own)[0])
     apart = [math.dist(one.tolist(), other.tolist()) for one, other in ((wholes[0], x[0]), (wholes[1], x[0]), wholes)]
     assert float(score) == pytest.approx((apart[0] + apart[1] - apart[2]) / 6, rel=1e-4)
@@ -170,8 +172,9 @@ def test_the_conditioned_posterior_is_the_exact_one():
     assert torch.equal(internal, labels)
     m, logvar = model._prior_rows(labels)
     features = torch.randn(3, 16, dtype=torch.float64)
-    mu, logvar_q, logits = posterior(features, None, labels, sets, (m, logvar), 0)
-    told = 3 * posterior.mean(features)
+    mu, logvar_q, logits = posterior(features, None, labels, sets, (m, logvar), 0, model.observation.flow)
+    counts = sets.sum(torch.eye(10, dtype=torch.float64)[labels])
+    told = model.observation.flow.inverse(3 * posterior.mean(features), counts)
     error = (3 * posterior.log_error(features).exp()).square()
     ones = torch.ones(3, 3, dtype=torch.float64)
     for b in range(3):
@@ -185,6 +188,23 @@ def test_the_conditioned_posterior_is_the_exact_one():
             factor = (torch.eye(3, dtype=torch.float64) - rho[:, None] * ones) * (logvar_q[b, :, d] / 2).exp()
             torch.testing.assert_close(mu[b, :, d], mean)
             torch.testing.assert_close(factor @ factor.T, covariance)
+
+
+def test_the_flow_moves_what_is_generated_and_not_what_is_reconstructed():
+    """Where x tells w~ exactly, encoding undoes the flow that decoding applies, whatever its parameters."""
+    model = shaken("sines-small", hidden=16)
+    x = sines.wholes(LABELS, seed=1)
+    made = []
+    with torch.no_grad():
+        model.posterior_w.log_error.weight.zero_()
+        model.posterior_w.log_error.bias.fill_(-13.0)
+        for shift in (0.0, 0.4):
+            for parameter in model.observation.flow.parameters():
+                parameter += shift
+            made.append((model.decode(model.encode(x, LABELS, seed=3)).mean, model.generate(LABELS, seed=3)))
+    (one, generated), (other, moved) = made
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    assert (generated - moved).abs().max() > 0.1
 
 
 def test_generated_wholes_do_not_depend_on_how_many_are_drawn(model):
@@ -233,7 +253,7 @@ def test_an_empty_set_is_a_whole_of_no_parts():
 def test_large_wholes_grow_with_k_alone():
     """u = w~/K and 1/K decide the shape: ten times very many parts give ten times the whole."""
     model = shaken("sines-small", hidden=16)
-    w_sum = 1e7 * torch.cat([torch.tensor([[3.0]]), torch.randn(1, 6)], -1)
+    w_sum = 1e7 * torch.cat([torch.tensor([[3.0] + 9 * [0.0]]), torch.randn(1, 24)], -1)
     once, tenfold = (model.decode(w_sum=f * w_sum) for f in (1, 10))
     torch.testing.assert_close(tenfold.mean, 10 * once.mean, rtol=1e-4, atol=10.0)
     torch.testing.assert_close(tenfold.stddev, 10 * once.stddev)
