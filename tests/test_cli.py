@@ -140,7 +140,7 @@ def test_info_and_version(capsys):
         (["train", "sines-small", "--out=OUT", "--recipe.optimizer=sgd"], "expected 'adam' or 'adamax', got 'sgd'"),
         (["train", "sines-small", "--out=OUT", "--recipe.lrr=1"], "unrecognized arguments: --recipe.lrr=1"),
         (["train", "sines-small", "--out=OUT", "--recipe.batch=0"], "recipe.batch: expected at least 1, got 0"),
-        (["train", "sines-small", "--out=OUT", "--recipe.lr=-1"], "learning rate"),
+        (["train", "sines-small", "--out=OUT", "--recipe.lr=-1"], "recipe.lr: expected more than 0"),
         (["train", "sines-small", "--out=OUT", "--model.w_dim=0"], "w_dim: expected a positive integer, got 0"),
         (
             ["train", "sines-small", "--out=OUT", "--model.coupling=odd"],

@@ -60,10 +60,19 @@ class CompVAEConfig:
             raise ValueError(f"network: expected 'tables' or 'compact', got {self.network!r}")
         if self.coupling not in ("unit", "scaled"):
             raise ValueError(f"coupling: expected 'unit' or 'scaled', got {self.coupling!r}")
-        for name in ("w_dim", "z_dim", "hidden", "num_labels"):
+        for name in ("w_dim", "z_dim", "hidden", "num_labels", "generation_sets"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        for name in ("sigma_min", "observation_floor", "closed_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)!r}")
+        for name in ("w_weight", "z_weight", "generation_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
+        for name in ("w_until", "z_until", "generation_from"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a share of training in [0, 1], got {getattr(self, name)!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain, JSON-serialisable values."""

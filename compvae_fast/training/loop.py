@@ -7,7 +7,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from .state import TERMS, TrainingState, rounding
 from .threads import at_most
 
 SKIPPED_IN_A_ROW = 1000
+_AT_LEAST_ONE = ("batch", "k_start", "k_max", "k_every", "lr_halve_every")
 
 
 @dataclass(frozen=True)
@@ -169,15 +170,32 @@ def check(config: TrainingConfig) -> None:
     """Raise BadInput for a configuration that cannot train, before anything is written."""
     if config.device != "cpu" and not torch.cuda.is_available():
         raise BadInput(f"device: no CUDA device is here, got {config.device!r}")
-    for name in ("batch", "k_start", "k_max", "k_every", "lr_halve_every"):
-        if getattr(config.recipe, name) < 1:
-            raise BadInput(f"recipe.{name}: expected at least 1, got {getattr(config.recipe, name)}")
+    recipe, model = config.recipe, config.model
+    first, last = model.first_label, model.first_label + model.num_labels - 1
+    rules = {
+        **{name: (getattr(recipe, name) >= 1, "at least 1") for name in _AT_LEAST_ONE},
+        **{name: (getattr(recipe, name) >= 0, "at least 0") for name in ("warmup", "lr_min")},
+        **{name: (getattr(recipe, name) > 0, "more than 0") for name in ("lr", "eps")},
+        "betas": (_decays(recipe.betas), "two values in [0, 1)"),
+        "rates": (all(factor >= 0 for _, factor in recipe.rates), "factors of at least 0"),
+        "momenta": (all(_decays(betas) for _, betas in recipe.momenta), "pairs of values in [0, 1)"),
+        "labels": (first <= recipe.labels[0] <= recipe.labels[1] <= last, f"a range within {first}..{last}"),
+        "clip": (recipe.clip is None or recipe.clip > 0, "more than 0, or null"),
+        "averaging": (recipe.averaging is None or _decays([recipe.averaging]), "a value in [0, 1), or null"),
+    }
+    for name, (holds, expected) in rules.items():
+        if not holds:
+            raise BadInput(f"recipe.{name}: expected {expected}, got {getattr(recipe, name)}")
     try:
         config.recipe.learning_rate(0)
         make_optimiser(config.recipe, torch.nn.ParameterList([torch.zeros(1)]))
         draw_batch(config, 0)
     except (ValueError, TypeError) as error:
         raise BadInput(str(error)) from error
+
+
+def _decays(values: Iterable[float]) -> bool:
+    return all(0 <= value < 1 for value in values)
 
 
 def step_seed(config: TrainingConfig, step: int) -> int:

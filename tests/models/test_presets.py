@@ -26,6 +26,12 @@ def test_unknown_names_are_refused_with_the_known_ones():
         CompVAE.from_preset("sines-small", widht=3)
     with pytest.raises(ValueError, match="w_dim: expected a positive integer, got 0"):
         CompVAE.from_preset("sines-small", w_dim=0)
+    with pytest.raises(ValueError, match="sigma_min: expected more than 0, got 0.0"):
+        CompVAE.from_preset("sines-small", sigma_min=0.0)
+    with pytest.raises(ValueError, match="generation_weight: expected at least 0, got -1.0"):
+        CompVAE.from_preset("sines-small", generation_weight=-1.0)
+    with pytest.raises(ValueError, match=r"w_until: expected a share of training in \[0, 1\], got 1.5"):
+        CompVAE.from_preset("sines-small", w_until=1.5)
     with pytest.raises(ValueError, match="coupling.*'unti'"):
         CompVAE.from_preset("sines", coupling="unti")
 

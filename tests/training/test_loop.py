@@ -215,7 +215,15 @@ def test_loaded_weights_are_the_averages_and_buffers(tmp_path):
         ({"lr_schedule": "stairs"}, "lr_schedule"),
         ({"optimizer": "sgd"}, "recipe.optimizer"),
         ({"k_per_batch": 3}, "k_per_batch"),
-        ({"labels": (5, 2)}, "labels"),
+        ({"labels": (5, 2)}, r"recipe.labels: expected a range within 1\.\.10, got \(5, 2\)"),
+        ({"labels": (1, 11)}, r"recipe.labels: expected a range within 1\.\.10, got \(1, 11\)"),
+        ({"lr": -1.0}, "recipe.lr: expected more than 0, got -1.0"),
+        ({"warmup": -3}, "recipe.warmup: expected at least 0, got -3"),
+        ({"k_every": 0}, "recipe.k_every: expected at least 1, got 0"),
+        ({"betas": (0.5, 1.0)}, r"recipe.betas: expected two values in \[0, 1\)"),
+        ({"momenta": (("prior", (2.0, 0.9)),)}, "recipe.momenta: expected pairs"),
+        ({"clip": 0.0}, "recipe.clip: expected more than 0, or null, got 0.0"),
+        ({"averaging": 1.0}, r"recipe.averaging: expected a value in \[0, 1\), or null"),
     ],
 )
 def test_a_recipe_that_cannot_train_is_refused_before_anything_is_written(tmp_path, recipe, message):

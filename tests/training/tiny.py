@@ -24,7 +24,7 @@ def tiny_config(*, recipe=None, **settings):
     config = TrainingConfig.from_preset("sines-small", **{"steps": 12, **RUN, **settings})
     return dataclasses.replace(
         config,
-        recipe=dataclasses.replace(config.recipe, **RECIPE, **(recipe or {})),
+        recipe=dataclasses.replace(config.recipe, **{**RECIPE, **(recipe or {})}),
         model=dataclasses.replace(config.model, **MODEL),
     )
 
