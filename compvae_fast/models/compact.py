@@ -135,7 +135,7 @@ class PosteriorW(nn.Module):
 
 
 class Observation(nn.Module):
-    """p(x|z,w~): K tanh(A u + f(u, z, 1/K)), u = flow(w~) / K, with one deviation of x / K for all.
+    """p(x|z,w~): K tanh(A u + f(u, z)), u = flow(w~) / K, with one deviation of x / K for all.
 
     Args (forward): w~ [B, C + D] with the labels' counts first, z [B, Z]. Returns mu, logvar [B, 200].
     """
@@ -149,7 +149,7 @@ class Observation(nn.Module):
         last = nn.Linear(hidden, 200)
         start_constant(last)
         self.bent = nn.Sequential(
-            nn.Linear(w_dim + z_dim + 1, hidden), nn.ELU(), Residual(hidden), nn.ELU(), last
+            nn.Linear(w_dim + z_dim, hidden), nn.ELU(), Residual(hidden), nn.ELU(), last
         )
         self.logvar = nn.Parameter(torch.tensor(2 * math.log(START_OBSERVATION)))
 
@@ -160,6 +160,6 @@ class Observation(nn.Module):
         count = counts.sum(-1, keepdim=True)
         k = count.clamp(min=1)
         u = w / k
-        mu = count * torch.tanh(self.straight(u) + self.bent(torch.cat([u, z, 1 / k], dim=-1)))
+        mu = count * torch.tanh(self.straight(u) + self.bent(torch.cat([u, z], dim=-1)))
         logvar = bounded_logvar(self.logvar, self.floor) + 2 * k.log()
         return mu, logvar.expand_as(mu)

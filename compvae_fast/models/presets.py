@@ -121,8 +121,8 @@ _PRESETS: dict[str, tuple[CompVAEConfig, TrainingRecipe]] = {
             z_dim=2,
             hidden=256,
             radial_flow=True,
-            generation_weight=4.0,
-            generation_from=0.5,
+            generation_weight=32.0,
+            generation_from=0.3,
         ),
         TrainingRecipe(
             batch=256,
