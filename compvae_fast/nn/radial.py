@@ -16,9 +16,9 @@ class RadialFlow(nn.Module):
         v' = c + exp(g) e (1 + a (exp(d) - 1) / (a + |e|)),  e = v - c
 
     Lengths near the centre are stretched by exp(g + d), far from it by exp(g); a > 0 says where one becomes the
-    other. So a Gaussian can become a shell and a shell a Gaussian. c / n, log a, d and g of a label with n
-    parts are each linear in 1 / n, learned, and the block of a label with no part stays as it is, as do coordinates
-    beyond C equal blocks. Starts as the identity.
+    other. So a Gaussian can become a shell and a shell a Gaussian. Of a label with n parts c / n, a, n d and n g
+    are learned: as a sum of many parts becomes Gaussian by itself, the flow becomes the identity. The block of a
+    label with no part stays as it is, as do coordinates beyond C equal blocks. Starts as the identity.
 
     Args:
         labels: C.
@@ -36,11 +36,10 @@ class RadialFlow(nn.Module):
     def __init__(self, labels: int, features: int) -> None:
         super().__init__()
         self.labels, self.width = labels, features // labels
-        self.centre = nn.Parameter(torch.zeros(2, labels, self.width))
-        self.log_reach = nn.Parameter(torch.zeros(2, labels))
-        nn.init.constant_(self.log_reach[0], math.log(START_REACH))
-        self.log_stretch = nn.Parameter(torch.zeros(2, labels))
-        self.log_scale = nn.Parameter(torch.zeros(2, labels))
+        self.centre = nn.Parameter(torch.zeros(labels, self.width))
+        self.log_reach = nn.Parameter(torch.full((labels, 1), math.log(START_REACH)))
+        self.log_stretch = nn.Parameter(torch.zeros(labels, 1))
+        self.log_scale = nn.Parameter(torch.zeros(labels, 1))
 
     def forward(self, v: Tensor, counts: Tensor) -> Tensor:
         """The stretched v."""
@@ -60,16 +59,11 @@ class RadialFlow(nn.Module):
     def _at(self, v: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """c [B, C, W]; a, a (exp(d) - 1) and exp(g), each [B, C, 1]; v - c [B, C, W]."""
         n = counts.unsqueeze(-1)
-        present = (n > 0).to(v.dtype)
-        share = present / n.clamp(min=1)
-
-        def of(parameter: Tensor) -> Tensor:
-            return parameter[0].view(self.labels, -1) + share * parameter[1].view(self.labels, -1)
-
-        centre = n * of(self.centre)
-        reach = of(self.log_reach).exp()
-        extra = present * reach * torch.expm1(of(self.log_stretch))
-        scale = (present * of(self.log_scale)).exp()
+        share = (n > 0).to(v.dtype) / n.clamp(min=1)
+        centre = n * self.centre
+        reach = self.log_reach.exp().expand(len(v), -1, -1)
+        extra = reach * torch.expm1(share * self.log_stretch)
+        scale = (share * self.log_scale).exp()
         blocks = v[:, : self.labels * self.width].unflatten(1, (self.labels, self.width))
         return centre, reach, extra, scale, blocks - centre
 

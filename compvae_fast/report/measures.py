@@ -44,8 +44,12 @@ def measure(
     moments behind the exact tanh; the ratio of standard deviations; mean losses in bits; bounds in nats.
     Raises BadInput for numbers that are too small.
     """
-    if n < 2 or min(multisets, importance, bound_sets, *sizes) < 1:
-        raise BadInput("n, multisets, importance, sizes: expected at least 2 wholes and 1 of the others")
+    least = {"n": (n, 2), "multisets": (multisets, 1), "importance": (importance, 1), "bound_sets": (bound_sets, 1)}
+    for name, (given, smallest) in least.items():
+        if given < smallest:
+            raise BadInput(f"{name}: expected at least {smallest}, got {given}")
+    if not sizes or min(sizes) < 1:
+        raise BadInput(f"sizes: expected at least one size, each at least 1, got {sizes}")
     rows = []
     for k in sizes:
         at_k = fold(fold(seed, Stream.EVALUATION), k)

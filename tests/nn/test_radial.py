@@ -38,11 +38,9 @@ def test_it_is_its_formula_block_by_block():
             if n == 0:
                 assert torch.equal(out[row, block], v[row, block]), "a label with no part is left as it is"
                 continue
-            log_reach, stretch, scale, centre = (
-                (p[0, label] + p[1, label] / n).detach()
-                for p in (flow.log_reach, flow.log_stretch, flow.log_scale, flow.centre)
-            )
-            reach, centre = math.exp(log_reach), n * centre
+            reach = math.exp(float(flow.log_reach[label]))
+            stretch, scale = float(flow.log_stretch[label]) / n, float(flow.log_scale[label]) / n
+            centre = n * flow.centre[label].detach()
             e = v[row, block] - centre
             factor = 1 + reach * (math.exp(stretch) - 1) / (reach + math.dist(e, (0, 0)))
             torch.testing.assert_close(out[row, block], centre + math.exp(scale) * e * factor)
@@ -60,7 +58,7 @@ def test_gradients_are_right_at_the_centre_too():
     flow, v = shaken(), values().requires_grad_()
     assert gradcheck(flow, (v, COUNTS))
     assert gradcheck(flow.inverse, (v, COUNTS))
-    centre = (COUNTS.unsqueeze(-1) * flow.centre[0] + flow.centre[1] * (COUNTS.unsqueeze(-1) > 0)).flatten(1)
+    centre = (COUNTS.unsqueeze(-1) * flow.centre).flatten(1)
     at_centre = torch.cat([centre, values()[:, 6:]], 1).detach().requires_grad_()
     for f in (flow, flow.inverse):
         flow.zero_grad()

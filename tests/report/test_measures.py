@@ -56,9 +56,18 @@ def test_measures_are_a_function_of_the_seed(model):
     assert measure(model, **SETTINGS, seed=1) != measure(model, **SETTINGS, seed=2)
 
 
-@pytest.mark.parametrize("settings", [{"n": 1}, {"multisets": 0}, {"importance": 0}, {"sizes": (0,)}])
-def test_numbers_too_small_are_refused(model, settings):
-    with pytest.raises(BadInput, match="expected at least"):
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"n": 1}, "n: expected at least 2, got 1"),
+        ({"multisets": 0}, "multisets: expected at least 1, got 0"),
+        ({"importance": 0}, "importance: expected at least 1, got 0"),
+        ({"sizes": (0,)}, r"sizes: expected .* each at least 1, got \(0,\)"),
+        ({"sizes": ()}, r"sizes: expected at least one size"),
+    ],
+)
+def test_numbers_too_small_are_refused(model, settings, words):
+    with pytest.raises(BadInput, match=words):
         measure(model, **settings)
 
 
