@@ -319,10 +319,12 @@ class CompVAE(nn.Module):
         drawn = fold_each(seed, Stream.PRIOR_W)
         if streaming.is_stream(labels) and not (isinstance(labels, np.ndarray) and labels.ndim == 2):
             rows = torch.arange(n) if set_index is None else set_index
-            w_sum, parts = streaming.prior_sum(
+            streamed = streaming.prior_sum(
                 labels, mu, logvar, seed=drawn, set_index=rows, first_label=self.config.first_label, progress=progress
             )
-            return self._whole(self._with_count(w_sum, torch.full((n,), parts)), seed, noise, rows)
+            assert streamed.counts is not None
+            w_sum = self._behind(streamed.counts.expand(n, -1), streamed.w_sum)
+            return self._whole(w_sum, seed, noise, rows)
         given = torch.as_tensor(labels if counts is None else counts, device=mu.device)
         if given.dim() == 1 and offsets is None:
             given = given.expand(n, -1)
@@ -335,8 +337,7 @@ class CompVAE(nn.Module):
         else:
             self._check_counts(given)
             w_sum = prior_sum(None, mu, logvar, counts=given, seed=drawn, set_index=set_index)
-            if self._counts_labels:
-                w_sum = torch.cat([given.to(w_sum.dtype), w_sum], dim=-1)
+            w_sum = self._behind(given, w_sum)
         return self._whole(w_sum, seed, noise, set_index)
 
     def _whole(
@@ -396,14 +397,17 @@ class CompVAE(nn.Module):
         """w~ behind the sum of ``_with_labels``' coordinates, where the network has them."""
         if not self._counts_labels:
             return w_sum
-        counts = compact.label_counts(labels, sets, self.config.num_labels)
-        return torch.cat([counts.to(w_sum.dtype), w_sum], dim=-1)
+        return self._behind(compact.label_counts(labels, sets, self.config.num_labels), w_sum)
 
     def _with_labels(self, w: Tensor, labels: Tensor) -> Tensor:
         """Parts behind C coordinates that are 1 for the part's own label and 0 elsewhere: their sum counts labels."""
         if not self._counts_labels:
             return w
-        return torch.cat([F.one_hot(labels, self.config.num_labels).to(w.dtype), w], dim=-1)
+        return self._behind(F.one_hot(labels, self.config.num_labels), w)
+
+    def _behind(self, of_labels: Tensor, w: Tensor) -> Tensor:
+        """w [..., D] behind the labels' coordinates [..., C], where the network has them."""
+        return torch.cat([of_labels.to(w.dtype), w], dim=-1) if self._counts_labels else w
 
     def _labels(
         self,

@@ -18,10 +18,11 @@ CHUNK = 16 * RUN
 
 
 class Streamed(NamedTuple):
-    """w_sum [n, D], and how many parts it is the sum of."""
+    """w_sum [n, D], how many parts it is the sum of, and how many have each label: counts [C] int64, or None."""
 
     w_sum: Tensor
     parts: int
+    counts: Tensor | None = None
 
 
 def prior_sum(
@@ -57,7 +58,7 @@ def prior_sum(
         progress: called with the number of parts done since it was last called.
 
     Returns:
-        (w~ [n, D], float64 for float64 tables, else float32; the number of parts).
+        (w~ [n, D], float64 for float64 tables, else float32; the number of parts; how many have each label, [C]).
 
     Raises:
         TypeError, ValueError: naming the argument.
@@ -66,11 +67,11 @@ def prior_sum(
     >>> import torch
     >>> mu, logvar = torch.tensor([[1.0], [10.0]]), torch.full((2, 1), -torch.inf)  # no noise
     >>> prior_sum((i % 2 for i in range(100_000)), mu, logvar, seed=0)
-    Streamed(w_sum=tensor([[550000.]]), parts=100000)
+    Streamed(w_sum=tensor([[550000.]]), parts=100000, counts=tensor([50000, 50000]))
     """
     classes = mu_table.shape[0]
     draw = _Draw(mu_table, logvar_table, seed, set_index, part_start)
-    counts = torch.zeros(1, classes, dtype=torch.int64)
+    counts = torch.zeros(classes, dtype=torch.int64)
     for block in blocks(opened(labels), _rounded(chunk)):
         if block.dim() != 1 or block.is_floating_point():
             raise ValueError(f"labels: expected whole numbers [K], got {block.dtype} {list(block.shape)}")
@@ -82,14 +83,14 @@ def prior_sum(
                 f"labels: expected values in {first_label}..{first_label + classes - 1}, "
                 f"got {int(block[where])} at part {draw.parts + where}"
             )
+        counts += torch.bincount(rows, minlength=classes)
         if collapse:
-            counts += torch.bincount(rows, minlength=classes)
             draw.parts += len(rows)
         else:
             draw.add_labels(rows)
         if progress is not None:
             progress(len(rows))
-    return draw.collapsed(counts) if collapse else draw.finish()
+    return draw.collapsed(counts) if collapse else draw.finish(counts)
 
 
 @torch.no_grad()
@@ -114,12 +115,12 @@ def prior_sum_of_network(
         seed, set_index, part_start, progress: as `prior_sum` takes them.
 
     Returns:
-        (w~ [n, D], the number of parts). No gradient is recorded.
+        (w~ [n, D], the number of parts, None). No gradient is recorded.
 
     >>> import torch
     >>> parts = torch.linspace(0, 1, 5)[:, None]
     >>> prior_sum_of_network(parts, lambda l: (l, torch.full_like(l, -torch.inf)), seed=0)
-    Streamed(w_sum=tensor([[2.5000]]), parts=5)
+    Streamed(w_sum=tensor([[2.5000]]), parts=5, counts=None)
     """
     draw: _Draw | None = None
     done = 0
@@ -193,9 +194,9 @@ class _Draw:
             self.total += run
         self.parts += runs * size
 
-    def finish(self) -> Streamed:
+    def finish(self, counts: Tensor | None = None) -> Streamed:
         wide = torch.float64 if self.tables[0].dtype == torch.float64 else torch.float32
-        return Streamed(self.total.to(wide), self.parts)
+        return Streamed(self.total.to(wide), self.parts, counts)
 
     def collapsed(self, counts: Tensor) -> Streamed:
         start = torch.full_like(self.sets, self.start)
@@ -203,4 +204,4 @@ class _Draw:
             None, *self.tables, counts=counts.expand(len(self.sets), -1), seed=self.seed, set_index=self.sets,
             part_start=start,
         )
-        return Streamed(w_sum, self.parts)
+        return Streamed(w_sum, self.parts, counts)

@@ -11,7 +11,7 @@ def by_the_formula(labels, amplitudes, phases):
     count = len(labels)
     out = []
     for t in range(200):
-        total = sum(a * math.cos(2 * math.pi * l * t / 100 + k) for l, a, k in zip(labels, amplitudes, phases))
+        total = sum(a * math.cos(2 * math.pi * f * t / 100 + k) for f, a, k in zip(labels, amplitudes, phases))
         out.append(count * math.tanh(3.0 / count * total) if count else 0.0)
     return torch.tensor(out)
 

@@ -21,10 +21,11 @@ def draw(labels=LABELS, **settings):
 
 def test_it_is_the_sum_that_the_operation_draws():
     """Within 1e-6 of sum |mu| + sigma: float32 sums of 32 parts, joined in float64."""
-    w_sum, parts = draw()
+    w_sum, parts, counts = draw()
     whole = ops.prior_sum(LABELS[None], MU.double(), LOGVAR.double(), seed=7)
     size = (MU.abs() + (LOGVAR / 2).exp())[LABELS].sum(0)
     assert parts == K and w_sum.dtype == torch.float32
+    assert torch.equal(counts, LABELS.bincount()) and torch.equal(draw(collapse=True).counts, counts)
     assert ((w_sum - whole).abs() < 1e-6 * size).all()
 
 
