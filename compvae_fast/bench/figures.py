@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -34,8 +36,8 @@ def roofline(rows: list[Row]) -> Figure:
         intensities = [intensity for _, intensity, _ in timed]
         ends = min(intensities) / 2, max(*intensities, peak / bandwidth) * 2
         axes.loglog([ends[0], peak / bandwidth, ends[1]], [ends[0] * bandwidth, peak, peak], color=INK, linewidth=1.4)
-        axes.annotate(f"copy, {bandwidth:.0f} GB/s", (ends[0], ends[0] * bandwidth), xytext=(8, 14),
-                      textcoords="offset points", rotation=35, fontsize=8)
+        axes.text(1.05 * ends[0], 1.2 * ends[0] * bandwidth, f"copy, {bandwidth:.0f} GB/s", fontsize=8,
+                  rotation=math.degrees(math.atan(bandwidth)), rotation_mode="anchor", transform_rotates_text=True)
         axes.annotate(f"matrix product, {peak:.0f} Gop/s", (ends[1], peak), xytext=(-4, 4), textcoords="offset points",
                       ha="right", fontsize=8)
     for name, colour in colours(rows).items():
@@ -45,6 +47,10 @@ def roofline(rows: list[Row]) -> Figure:
             if points:
                 axes.loglog(*zip(*points), linestyle="", marker="o", markersize=5, color=colour, alpha=0.8,
                             label=name if mine else None, **style)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize=6)
     axes.set_xlabel("operations a byte that must be moved")
     axes.set_ylabel("Gop/s")
     _legend(axes)
