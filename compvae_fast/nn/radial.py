@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 START_REACH = 0.4
 
@@ -41,31 +42,33 @@ class RadialFlow(nn.Module):
         self.log_stretch = nn.Parameter(torch.zeros(labels, 1))
         self.log_scale = nn.Parameter(torch.zeros(labels, 1))
 
+    # Both maps are v plus an offset times what its factor has beyond 1, so that near the identity nothing cancels.
+
     def forward(self, v: Tensor, counts: Tensor) -> Tensor:
         """The stretched v."""
-        centre, reach, extra, scale, offset = self._at(v, counts)
+        reach, extra, log_scale, offset = self._at(v, counts)
         radius = torch.linalg.vector_norm(offset, dim=-1, keepdim=True)
-        return self._with_rest(centre + scale * offset * (1 + extra / (reach + radius)), v)
+        beyond = log_scale.expm1() + log_scale.exp() * extra / (reach + radius)
+        return self._added(v, offset * beyond)
 
     def inverse(self, v: Tensor, counts: Tensor) -> Tensor:
         """The v that ``forward`` stretches into this one."""
-        centre, reach, extra, scale, offset = self._at(v, counts)
-        offset = offset / scale
-        stretched = torch.linalg.vector_norm(offset, dim=-1, keepdim=True)
+        reach, extra, log_scale, offset = self._at(v, counts)
+        stretched = torch.linalg.vector_norm(offset, dim=-1, keepdim=True) * (-log_scale).exp()
         half = 0.5 * (stretched - reach - extra)
-        radius = half + (half.square() + reach * stretched).sqrt()
-        return self._with_rest(centre + offset * (reach + radius) / (reach + radius + extra), v)
+        far = reach + half + (half.square() + reach * stretched).sqrt()
+        beyond = ((-log_scale).expm1() * far - extra) / (far + extra)
+        return self._added(v, offset * beyond)
 
-    def _at(self, v: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """c [B, C, W]; a, a (exp(d) - 1) and exp(g), each [B, C, 1]; v - c [B, C, W]."""
+    def _at(self, v: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """a, a (exp(d) - 1) and g, [C, 1] or [B, C, 1]; v - c [B, C, W]."""
         n = counts.unsqueeze(-1)
         share = (n > 0).to(v.dtype) / n.clamp(min=1)
-        centre = n * self.centre
-        reach = self.log_reach.exp().expand(len(v), -1, -1)
+        reach = self.log_reach.exp()
         extra = reach * torch.expm1(share * self.log_stretch)
-        scale = (share * self.log_scale).exp()
         blocks = v[:, : self.labels * self.width].unflatten(1, (self.labels, self.width))
-        return centre, reach, extra, scale, blocks - centre
+        return reach, extra, share * self.log_scale, blocks - n * self.centre
 
-    def _with_rest(self, blocks: Tensor, v: Tensor) -> Tensor:
-        return torch.cat([blocks.flatten(1), v[:, self.labels * self.width :]], dim=1)
+    def _added(self, v: Tensor, moved: Tensor) -> Tensor:
+        """v with its blocks moved, and the rest as it is."""
+        return v + F.pad(moved.flatten(1), (0, v.shape[1] - self.labels * self.width))

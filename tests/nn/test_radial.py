@@ -38,7 +38,7 @@ def test_it_is_its_formula_block_by_block():
             if n == 0:
                 assert torch.equal(out[row, block], v[row, block]), "a label with no part is left as it is"
                 continue
-            reach = math.exp(float(flow.log_reach[label]))
+            reach = math.exp(flow.log_reach[label].detach())
             stretch, scale = float(flow.log_stretch[label]) / n, float(flow.log_scale[label]) / n
             centre = n * flow.centre[label].detach()
             e = v[row, block] - centre
