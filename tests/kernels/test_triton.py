@@ -82,8 +82,9 @@ def short_segments(monkeypatch):
 
 @ALL
 def test_the_extreme_range(index):
-    """|nu| to 80, sigma^2/s^2 from 1e-6 to 1e6, in one chunk."""
-    conforms(VARIANTS[index], (3,), FLOAT32, "dense", width=128, extreme=True, means=False)
+    """|nu| to 80, sigma^2/s^2 from 1e-6 to 1e6, in one chunk; a part alone is where most would cancel."""
+    for count in (1, 3):
+        conforms(VARIANTS[index], (count,), FLOAT32, "dense", width=128, extreme=True, means=False)
 
 
 @ALL
@@ -319,6 +320,10 @@ TABLES = torch.zeros(3, 4), torch.zeros(3, 4)
 WRONG = [
     ("multiset_kl", (*[ZERO[0]] * 5, torch.tensor([0, 2, 1]), None, "unit"), ValueError,
      "^offsets: expected non-decreasing values from 0 to N = 3, got 2 then 1", [False, True]),
+    ("multiset_kl", (*[ZERO[0]] * 5, torch.tensor([1, 2, 3]), None, "unit"), ValueError,
+     "^offsets: expected non-decreasing values from 0 to N = 3, got 1 then 2", [True, False]),
+    ("multiset_kl", (*[ZERO[0]] * 5, torch.tensor([0, 1, 2]), None, "unit"), ValueError,
+     "^offsets: expected non-decreasing values from 0 to N = 3, got 1 then 2", [False, True]),
     ("multiset_kl", (*[ZERO] * 5, None, torch.tensor([3, 4]), "unit"), ValueError,
      r"^lengths: expected values in \[0, K = 3\], got 4", [False, True]),
     ("posterior_sum_and_kl", (*[ZERO] * 5, None, None, SEED, torch.tensor([-1, 0]), None, "unit"), ValueError,
