@@ -72,6 +72,18 @@ def test_the_extreme_range(backend, index, dtype, count):
     conforms(*prepared(index, sizes, dtypes, extreme=True, means=False), "dense", dtypes)
 
 
+@pytest.mark.parametrize("index", [i for i, (name, _) in enumerate(VARIANTS) if len(OPERATIONS[name].sides) == 2],
+                         ids=[label(v) for v in VARIANTS if len(OPERATIONS[v[0]].sides) == 2])
+def test_a_few_huge_log_variances(backend, index):
+    """Of both sides alike, among moderate ones: kernels that take quicker steps for those must see them."""
+    dtypes = (torch.float32, torch.float32)
+    case = make(VARIANTS[index], (33, 2, 40), dtypes, means=False)
+    for name in ("logvar_q", "logvar_p"):
+        case.rows[name][5, ::7] = 84
+        case.rows[name][50, 3::7] = -84
+    conforms(case, *case.expected(), "ragged", dtypes)
+
+
 @pytest.mark.parametrize("count", (1, 2, 16, 33))
 @pytest.mark.parametrize("index", [i for i, (name, _) in enumerate(VARIANTS) if OPERATIONS[name].coupled],
                          ids=[label(v) for v in VARIANTS if OPERATIONS[v[0]].coupled])
