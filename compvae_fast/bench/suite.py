@@ -29,7 +29,7 @@ CHECKED, PROBED = 2**16, 2**16
 # Of the memory that is free, what a call may be expected to take.
 MOST_MEMORY = 0.8
 # Seconds; what takes longer is called once.
-LONG_CALL = 5.0
+LONG_CALL = 2.0
 COPY, MATRIX = "copy", "matrix product"
 
 

@@ -39,6 +39,8 @@ def _labels(draw: Sampler) -> dict[str, Tensor]:
     return {"labels": draw.integers(draw.shape.classes, draw.shape.leading)} | _tables(draw)
 
 
+# Small enough for matrices of K x K numbers in every coordinate.
+SMALL = Shape.dense(16, 16, 256)
 SETS = tuple(Shape.dense(*sizes) for sizes in ((8, 256, 1024), (64, 16, 1024), (256, 16, 1024), (2, 20000, 256)))
 RAGGED = (
     Shape(tuple(range(1, 65)), 1024, "ragged"),
@@ -51,7 +53,7 @@ SWEEP = Shape.dense(16, 32, 256)
 _ALL = (
     Record(
         "posterior_sum_and_kl", _posterior_and_prior, (POSTERIOR, PRIOR), ("sum", "number"),
-        SETS + RAGGED, QUICK, Work(18, 3, 1), Work(30, 3, 1), SWEEP, COUPLINGS,
+        (SMALL, *SETS, *RAGGED), QUICK, Work(18, 3, 1), Work(30, 3, 1), SWEEP, COUPLINGS,
         alternatives=(segment_reduce("posterior_sum_and_kl", True), alternatives.FULL_SUM_AND_KL,
                       alternatives.LOW_RANK_SUM_AND_KL),
     ),
@@ -62,18 +64,19 @@ _ALL = (
     ),
     Record(
         "multiset_kl", _posterior_and_prior, (POSTERIOR, PRIOR), ("number",),
-        SETS + RAGGED, QUICK, Work(15, 3), Work(26, 3), SWEEP, COUPLINGS,
+        (SMALL, *SETS, *RAGGED), QUICK, Work(15, 3), Work(26, 3), SWEEP, COUPLINGS,
         alternatives=(segment_reduce("multiset_kl", False), alternatives.FULL_KL),
     ),
     Record(
         "correlated_normal_rsample", _correlated, (NORMAL,), ("parts", "number"),
-        SETS + RAGGED, QUICK, Work(6, 2, 1), Work(14, 2, 1), SWEEP, COUPLINGS, variants=({"with_log_prob": True}, {}),
+        (SMALL, *SETS, *RAGGED), QUICK, Work(6, 2, 1), Work(14, 2, 1), SWEEP, COUPLINGS,
+        variants=({"with_log_prob": True}, {}),
         alternatives=(segment_reduce("correlated_normal_rsample", True), alternatives.FULL_RSAMPLE,
                       alternatives.LOW_RANK_RSAMPLE),
     ),
     Record(
         "correlated_normal_log_prob", lambda draw: {"w": draw.normal()} | _correlated(draw), (("w", *NORMAL),),
-        ("number",), SETS, QUICK, Work(12, 2), Work(22, 2), SWEEP, COUPLINGS,
+        ("number",), (SMALL, *SETS), QUICK, Work(12, 2), Work(22, 2), SWEEP, COUPLINGS,
         alternatives=(segment_reduce("correlated_normal_log_prob", False), alternatives.FULL_LOG_PROB),
     ),
     Record(

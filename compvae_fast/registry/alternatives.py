@@ -14,7 +14,7 @@ from compvae_fast.registry import baselines
 from compvae_fast.registry.shapes import Shape
 
 # [B, D, K, K] float32 matrices beyond this many numbers are not asked of torch.distributions.
-MATRIX_NUMBERS = 2**24
+MATRIX_NUMBERS = 2**21
 
 
 @dataclass(frozen=True)
