@@ -39,7 +39,7 @@ CHOICES = (Choice(256, 2), Choice(128, 1), Choice(512, 4), Choice(1024, 8))
 _INTERPRETED = Choice(128, 1)
 _ROUNDS = 5
 
-_found: dict[str, Choice] = {}
+_found: dict[tuple, Choice] = {}
 
 
 def launch(kernel, items: int, width: int, arguments: tuple, like: torch.Tensor, shape: tuple[int, ...], **constants):
@@ -78,6 +78,7 @@ def _submit(kernel, items, width, arguments, like, constants, choice: Choice):
 
 
 def _tensors(arguments: tuple):
+    """The tensors among the arguments, those in tuples too."""
     for a in arguments:
         if isinstance(a, tuple):
             yield from _tensors(a)
@@ -92,25 +93,25 @@ def _candidates(width: int) -> list[Choice]:
 
 
 def _choice(kernel, items, width, arguments, like, shape, constants) -> Choice:
-    kept = "-".join(f"{name}={value}" for name, value in sorted(constants.items()))
-    kept += "-" + " ".join(str(t.dtype) for t in _tensors(arguments))
-    sizes = "x".join(str(n if n <= 32 else 1 << (n - 1).bit_length()) for n in (items, *shape))
-    key = f"{kernel.__name__}/{kept}/{width}/{sizes}/{torch.cuda.get_device_name()}"
-    if key in _found:
-        return _found[key]
-    known = _read_file().get(key)
-    if known is not None:
-        _found[key] = Choice(**known)
-        return _found[key]
+    sizes = tuple(n if n <= 32 else 1 << (n - 1).bit_length() for n in (items, *shape))
+    dtypes = tuple(t.dtype for t in _tensors(arguments))
+    known = (kernel, width, sizes, dtypes, *constants.values(), torch.cuda.current_device())
+    if known in _found:
+        return _found[known]
+    options = " ".join(f"{name}={value}" for name, value in sorted(constants.items()))
+    key = f"{kernel.__module__}.{kernel.__name__} {options} {width} {sizes} {dtypes} {torch.cuda.get_device_name()}"
+    kept = _read_file().get(key)
     candidates = _candidates(width)
-    if len(candidates) == 1:
-        _found[key] = candidates[0]
+    if kept is not None:
+        _found[known] = Choice(**kept)
+    elif len(candidates) == 1:
+        _found[known] = candidates[0]
     elif torch.cuda.is_current_stream_capturing() or os.environ.get("COMPVAE_FAST_TUNING") == "0":
         return candidates[0]
     else:
-        _found[key] = min(candidates, key=lambda c: _time(kernel, items, width, arguments, like, constants, c))
-        _write_file(key, _found[key])
-    return _found[key]
+        _found[known] = min(candidates, key=lambda c: _time(kernel, items, width, arguments, like, constants, c))
+        _write_file(key, _found[known])
+    return _found[known]
 
 
 def _time(kernel, items, width, arguments, like, constants, choice: Choice) -> float:

@@ -265,7 +265,7 @@ def _by_class(call: Call, labels: Tensor, classes: int) -> tuple[Tensor, Tensor,
         owner, place = row // max(call.parts, 1), row % max(call.parts, 1)
     good = (flat >= 0) & (flat < classes)
     if sizes is not None:
-        good &= (owner >= 0) & (place < sizes[owner.clamp(min=0)])
+        good &= (owner >= 0) & (place >= 0) & (place < sizes[owner.clamp(min=0)])
     key = torch.where(good, flat, classes)
     key, order = torch.sort(key, stable=True)
     bounds = torch.searchsorted(key, torch.arange(classes + 1, device=flat.device))

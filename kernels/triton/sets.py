@@ -36,8 +36,6 @@ def _tables(offsets, lengths, set_index, part_start, rows, slots, count, most_se
             size = last - first
             tl.store(starts + b, tl.where(bad, 0, first), mask=there)
             _note(wrong, errors.OFFSETS, bad & there, b, first, last, rows)
-            if tl.max((bad & there).to(tl.int32), 0) > 0:
-                any_bad += 1
         if lengths is not None:
             size = tl.load(lengths + b, mask=there, other=0).to(tl.int64)
             bad = (size < 0) | (size > slots)
@@ -55,8 +53,10 @@ def _tables(offsets, lengths, set_index, part_start, rows, slots, count, most_se
             tl.store(part_starts + b, tl.where(outside, 0, start), mask=there)
             bad = bad | outside
         tl.store(sizes + b, tl.where(bad, -1, size), mask=there)
+        if tl.max((bad & there).to(tl.int32), 0) > 0:
+            any_bad += 1
     if offsets is not None:
-        # no set knows the rows that wrong offsets leave out
+        # no set is left that knows the rows of a wrong one
         for i in tl.static_range(len(spoilt)):
             if spoilt[i][0] is not None:
                 for base in range(0, tl.where(any_bad > 0, spoilt[i][1], 0), BLOCK):

@@ -359,6 +359,19 @@ def test_wrong_values_are_told_at_once_where_that_is_asked_for(monkeypatch):
     assert ops.multiset_kl(*[ZERO] * 5).isfinite().all()
 
 
+def test_a_wrong_index_of_a_ragged_set_makes_its_rows_nan():
+    draw = (torch.tensor([0, 2, 5]), None, SEED, torch.tensor([0, -1]), None, "unit", False)
+    arguments = (*[torch.zeros(5, 4)] * 3, *draw)
+    w, _, stats = implementation("triton", "correlated_normal_rsample").forward(*arguments, True)
+    assert w[:2].isfinite().all() and w[2:].isnan().all()
+    with pytest.raises(ValueError, match="^set_index: "):
+        ops.multiset_kl(*[ZERO] * 5)
+    gradients = implementation("triton", "correlated_normal_rsample").backward(w, None, *arguments, stats, [True] * 3)
+    assert all(g[:2].isfinite().all() and g[2:].isnan().all() for g in gradients)
+    with pytest.raises(ValueError, match="^set_index: "):
+        ops.multiset_kl(*[ZERO] * 5)
+
+
 @pytest.mark.parametrize("kind", ["offsets", "lengths"])
 def test_wrong_sizes_leave_nothing_unwritten(kind):
     """Every row of an output is a number, zero or NaN: NaN where no right set has it."""
@@ -395,6 +408,7 @@ class TestTuning:
         monkeypatch.setattr(launch, "_found", {})
         launch._read_file.cache_clear()
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "device")
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: self.capturing)
 
         def time(kernel, items, width, arguments, like, constants, choice):
@@ -405,11 +419,8 @@ class TestTuning:
         yield
         launch._read_file.cache_clear()
 
-    def choose(self, width=1024, items=3):
-        def kernel():
-            pass
-
-        return self.launch._choice(kernel, items, width, (ZERO,), ZERO, (16,), {"MODE": 0})
+    def choose(self, width=1024):
+        return self.launch._choice(self.launch.submit, 3, width, (ZERO,), ZERO, (16,), {"MODE": 0})
 
     def test_it_is_measured_once_and_kept_on_disk(self):
         best = self.choose()
