@@ -31,7 +31,13 @@ def exact_exp(x):
         x = tl.where(x > 126, 126.0, x)
         n = tl.floor(x * _LOG2_E + 0.5)
         rest = (x - n * 0.693359375) - n * -2.12194440e-4
-        return tl.exp2(rest * _LOG2_E) * tl.exp2(n)
+        # (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2
+        p = rest * 1.9875691500e-4 + 1.3981999507e-3
+        p = p * rest + 8.3334519073e-3
+        p = p * rest + 4.1665795894e-2
+        p = p * rest + 1.6666665459e-1
+        p = p * rest + 5.0000001201e-1
+        return (p * (rest * rest) + rest + 1) * tl.exp2(n)
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from compvae_fast.kernels.triton.elementary import exp
+from compvae_fast.kernels.triton.elementary import exact_exp
 from compvae_fast.kernels.triton.multiset import WholeSet, reference_of
 from compvae_fast.kernels.triton.places import first_segment, segment_length, slot_at
 
@@ -28,7 +28,7 @@ def load_whole(stats, sets, place, there, BLOCK: tl.constexpr):
 
 @triton.jit
 def rho_of(whole, logit):
-    return exp(logit - whole.reference) * whole.inverse_z
+    return exact_exp(logit - whole.reference) * whole.inverse_z
 
 
 @triton.jit

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from compvae_fast.kernels.triton.elementary import exp
+from compvae_fast.kernels.triton.elementary import exact_exp
 from compvae_fast.kernels.triton.multiset import PARTIAL, finish, merge_partial, store_partial, sum_over
 from compvae_fast.kernels.triton.normals import draw
 from compvae_fast.kernels.triton.parts import (
@@ -63,13 +63,13 @@ class Deviation(NamedTuple):
 
 @triton.jit
 def _deviation(inputs, place, k, noise, call, there, whole, UNIT: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):
-    sigma = exp(0.5 * load_row(inputs[1], place, k, there, T, BLOCK))
+    sigma = exact_exp(0.5 * load_row(inputs[1], place, k, there, T, BLOCK))
     rho = rho_of(whole, load_row(inputs[2], place, k, there, T, BLOCK))
     logvar_p = load_row(inputs[4], place, k, there, T, BLOCK)
     eps = draw(noise[0], noise[1], noise[2] + k, call, T)
     of_part = noise_of_part(whole, rho, sigma, eps, UNIT)
     y = load_row(inputs[0], place, k, there, T, BLOCK) - load_row(inputs[3], place, k, there, T, BLOCK) + of_part
-    return Deviation(sigma, eps, rho, of_part, y, exp(-logvar_p), logvar_p)
+    return Deviation(sigma, eps, rho, of_part, y, exact_exp(-logvar_p), logvar_p)
 
 
 @triton.jit
