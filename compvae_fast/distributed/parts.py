@@ -132,14 +132,15 @@ class _Rho:
         shape = (len(door.own), rows.width)
         largest = torch.full(shape, -torch.inf, dtype=torch.float64, device=logits.device)
         for at, sets, _ in rows.chunks():
-            largest = largest.index_reduce(0, sets, logits[at].double(), "amax")
+            of_set = sets[:, None].expand(-1, rows.width)
+            largest = largest.scatter_reduce(0, of_set, logits[at].double(), "amax")
         self.largest = wire.largest(largest)
         self.ref = self.largest.clamp(min=0)
         # The first row with the largest logit, on the first rank that has one.
         claim = torch.full(shape, 2**62, dtype=torch.int64, device=logits.device)
         for at, sets, _ in rows.chunks():
             own = torch.where(logits[at].double() == self.largest[sets], (wire.rank << 48) + at[:, None], 2**62)
-            claim = claim.index_reduce(0, sets, own, "amin")
+            claim = claim.scatter_reduce(0, sets[:, None].expand(-1, rows.width), own, "amin")
         first = wire.smallest(claim)
         self._row = torch.where((first == claim) & (claim < 2**62), claim & ((1 << 48) - 1), -1)
         others = torch.zeros_like(self.ref)

@@ -129,10 +129,11 @@ def sum_minus_self(
     h = door.tensors["h"]
     here = ops.sum_minus_self(h, offsets=offsets, lengths=lengths, pre=pre)
     others = _OfOtherRanks.apply(_own_sum(h, here, offsets, door.own, pre), door.wire)
+    wide = torch.float64 if h.dtype == torch.float64 else torch.float32
     if reduce == "mean":
         divisor = (door.counts - 1).clamp(min=1)[:, None]
-        here, others = here / _at_parts(divisor, h, offsets, door.own).to(here.dtype), others / divisor
-    out = (here + _at_parts(others, h, offsets, door.own)).to(h.dtype)
+        here, others = here / _at_parts(divisor.to(wide), h, offsets, door.own), others / divisor
+    out = (here + _at_parts(others.to(wide), h, offsets, door.own)).to(h.dtype)
     if lengths is not None:
         out = torch.where(torch.arange(h.shape[1], device=h.device)[:, None] < lengths[:, None, None], out, 0)
     return door.sharded(_Tanh.apply(out) if post else out)

@@ -148,11 +148,10 @@ def _tensor(rows: Any) -> Tensor:
         tensor = rows
     else:
         array = np.asarray(rows)
-        if array.dtype.kind in "iu" and array.dtype != np.uint64:
-            array = array.astype(np.int64)
-        elif array.dtype.kind != "f":
+        if array.dtype.kind not in "iuf" or array.dtype == np.uint64:
             raise TypeError(f"parts: expected whole numbers or floats, got {array.dtype}")
-        tensor = torch.from_numpy(np.array(array))
+        # a copy in memory of its own: mapped files are read here, and may be read-only
+        return torch.from_numpy(np.array(array, dtype=np.int64 if array.dtype.kind in "iu" else array.dtype))
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise TypeError(f"parts: expected whole numbers or floats, got {tensor.dtype}")
     return tensor if tensor.is_floating_point() else tensor.to(torch.int64)

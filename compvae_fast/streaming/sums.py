@@ -14,7 +14,7 @@ from compvae_fast.streaming.sources import blocks, opened
 # Parts that are summed by one call of the kernel. Its sums are added in float64, in their order: this number, and not
 # the size of a chunk, is what the last bits of the result depend on.
 RUN = 4096
-CHUNK = 16 * RUN
+CHUNK = 64 * RUN
 
 
 class Streamed(NamedTuple):
@@ -75,10 +75,10 @@ def prior_sum(
     for block in blocks(opened(labels), _rounded(chunk)):
         if block.dim() != 1 or block.is_floating_point():
             raise ValueError(f"labels: expected whole numbers [K], got {block.dtype} {list(block.shape)}")
-        rows = block - first_label
-        wrong = (rows < 0) | (rows >= classes)
-        if wrong.any():
-            where = int(wrong.nonzero()[0])
+        rows = block - first_label if first_label else block
+        low, high = torch.aminmax(rows) if len(rows) else (0, 0)
+        if low < 0 or high >= classes:
+            where = int(((rows < 0) | (rows >= classes)).nonzero()[0])
             raise IndexError(
                 f"labels: expected values in {first_label}..{first_label + classes - 1}, "
                 f"got {int(block[where])} at part {draw.parts + where}"
@@ -167,12 +167,7 @@ class _Draw:
         whole = len(rows) - len(rows) % RUN
         for runs in (rows[:whole].view(-1, RUN), rows[whole:].view(1, -1)):
             if runs.numel():
-                self._add_sums(
-                    runs.shape,
-                    lambda sets, starts, runs=runs: ops.prior_sum(  # type: ignore[misc]
-                        runs.repeat(len(self.sets), 1), *self.tables, seed=self.seed, set_index=sets, part_start=starts
-                    ),
-                )
+                self._add_runs(runs)
 
     def add_rows(self, mu: Tensor, logvar: Tensor) -> None:
         offsets = torch.tensor([*range(0, len(mu), RUN), len(mu)])
@@ -186,10 +181,13 @@ class _Draw:
                 self.total[i] += row
         self.parts += len(mu)
 
-    def _add_sums(self, shape: torch.Size, draw: Callable[[Tensor, Tensor], Tensor]) -> None:
-        runs, size = shape
+    def _add_runs(self, labels: Tensor) -> None:
+        runs, size = labels.shape
         starts = self.start + self.parts + size * torch.arange(runs)
-        sums = draw(self.sets.repeat_interleave(runs), starts.repeat(len(self.sets)))
+        sums = ops.prior_sum(
+            labels if len(self.sets) == 1 else labels.repeat(len(self.sets), 1), *self.tables, seed=self.seed,
+            set_index=self.sets.repeat_interleave(runs), part_start=starts.repeat(len(self.sets)),
+        )
         for run in sums.view(len(self.sets), runs, -1).unbind(1):
             self.total += run
         self.parts += runs * size

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,7 +10,9 @@ import time
 import pytest
 from training.tiny import OPTIONS, finish, start
 
+from compvae_fast.training import BadInput, Failure
 from compvae_fast.training.log import read_rows
+from compvae_fast.training.processes import together
 
 
 @pytest.mark.parametrize("set_parallel", [1, 3, 6])
@@ -59,3 +62,21 @@ def test_a_worker_that_dies_ends_the_run_and_another_number_goes_on(tmp_path):
     assert after[: len(kept)] == kept and after[-1]["step"] > reached - 5
     for one, other in zip(before, after):  # steps that were made twice, by two processes and by one
         assert one["total_nats"] == pytest.approx(other["total_nats"], rel=1e-4)
+
+
+def test_a_place_to_meet_that_is_taken_is_named(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for name, value in {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(Failure, match=f"the processes of this run cannot meet at 127.0.0.1:{port}: .*EADDRINUSE"):
+            with together(1, "cpu"):
+                pass
+
+
+def test_a_grid_that_does_not_fit_is_refused():
+    with pytest.raises(BadInput, match="--set_parallel: expected 1 for one process, got 2"):
+        with together(2, "cpu"):
+            pass
