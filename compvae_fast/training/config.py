@@ -11,6 +11,10 @@ from compvae_fast.models import CompVAEConfig, TrainingRecipe, preset_config, re
 
 from .errors import BadInput
 
+PRECISIONS = ("float32", "tf32", "bf16")
+# What of a configuration's own settings the numbers depend on.
+DECISIVE = ("horizon", "seed", "log_every", "threads", "device", "precision")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -26,6 +30,8 @@ class TrainingConfig:
         checkpoint_every: steps from one checkpoint to the next.
         threads: CPU threads, which rounding depends on; None leaves torch's choice.
         device: cpu or cuda, as torch names them.
+        precision: of matrix products and convolutions: "float32"; "tf32" (on CUDA devices that have it); or "bf16", in
+            which networks run under autocast, with weights, tables, sums over sets and losses in float32.
     """
 
     model: CompVAEConfig
@@ -37,6 +43,7 @@ class TrainingConfig:
     checkpoint_every: int = 500
     threads: int | None = None
     device: str = "cpu"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every"):
@@ -47,6 +54,8 @@ class TrainingConfig:
                 raise BadInput(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise BadInput(f"device: expected cpu or cuda, got {self.device!r}")
+        if self.precision not in PRECISIONS:
+            raise BadInput(f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if not 0 <= self.seed < 2**64:
             raise BadInput(f"seed: expected 0 to 2^64 - 1, got {self.seed}")
 
@@ -69,10 +78,9 @@ class TrainingConfig:
 
     def identity(self) -> dict[str, Any]:
         """All that the numbers depend on: two runs of one identity agree bit for bit as far as both go."""
-        names = ("horizon", "seed", "log_every", "threads", "device")
         return {
             "preset": self.model.preset,
             "model": self.model.to_dict(),
             "recipe": self.recipe.to_dict(),
-            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self, name) for name in DECISIVE},
         }

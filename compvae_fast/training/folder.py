@@ -22,7 +22,7 @@ import torch
 from compvae_fast.models import CompVAEConfig, TrainingRecipe
 
 from .checkpoint import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
-from .config import TrainingConfig
+from .config import DECISIVE, TrainingConfig
 from .errors import BadInput, Failure
 from .files import reason, temporary_name, write_json
 
@@ -114,7 +114,7 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
 
 def config_of(identity: dict[str, Any], steps: int) -> TrainingConfig:
     """The configuration an identity was made from."""
-    others = {name: identity[name] for name in ("horizon", "seed", "log_every", "threads", "device")}
+    others = {name: identity[name] for name in DECISIVE}
     try:
         model = CompVAEConfig.from_dict(_with_tuples(identity["model"]))
         training = TrainingRecipe(**_with_tuples(identity["recipe"]))

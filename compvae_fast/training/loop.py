@@ -77,7 +77,7 @@ def train(
             raise BadInput(f"recipe.batch: expected at least the number of processes, {processes.count}")
         with _folder(Path(out), processes) as folder:
             config = processes.from_first(None if folder is None else settle(folder, config))
-            with at_most(config.threads), interruptible() as heard:
+            with at_most(config.threads), products(config), interruptible() as heard:
                 return _train(config, folder, processes, heard, show, stop)
 
 
@@ -155,6 +155,19 @@ def _train(config, folder: RunFolder | None, processes: Processes, heard, show: 
     return Trained(state.step, state.skipped, signal or None, processes.rank)
 
 
+@contextlib.contextmanager
+def products(config: TrainingConfig) -> Iterator[None]:
+    """Matrix products in TF32 where the configuration says so, and not where it does not, whatever was set before."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
 def _log(path: Path | None, step: int) -> contextlib.AbstractContextManager[Log | None]:
     return contextlib.nullcontext() if path is None else Log(path, step=step)
 
@@ -170,6 +183,8 @@ def check(config: TrainingConfig) -> None:
     """Raise BadInput for a configuration that cannot train, before anything is written."""
     if config.device != "cpu" and not torch.cuda.is_available():
         raise BadInput(f"device: no CUDA device is here, got {config.device!r}")
+    if config.precision == "tf32" and config.device == "cpu":
+        raise BadInput("precision: tf32 is of CUDA devices, got device 'cpu'")
     recipe, model = config.recipe, config.model
     first, last = model.first_label, model.first_label + model.num_labels - 1
     rules = {
@@ -224,13 +239,15 @@ def advance(state: TrainingState) -> None:
     batch = draw_batch(config, state.step)
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     x, labels, layout = state.processes.share(batch)
-    losses = state.losses(
-        x,
-        labels,
-        **layout,
-        seed=step_seed(config, state.step),
-        progress=min(state.step / recipe.steps, 1.0),
-    )
+    device = torch.device(config.device).type
+    with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+        losses = state.losses(
+            x,
+            labels,
+            **layout,
+            seed=step_seed(config, state.step),
+            progress=min(state.step / recipe.steps, 1.0),
+        )
     terms = state.processes.mean(torch.stack([getattr(losses, name).detach() for name in TERMS]), recipe.batch)
     state.optimiser.zero_grad()
     if taken := _within(terms[TERMS.index("objective")].item(), recipe.skip_above):

@@ -230,3 +230,38 @@ def test_a_recipe_that_cannot_train_is_refused_before_anything_is_written(tmp_pa
     with pytest.raises(BadInput, match=message):
         train(tiny_config(recipe=recipe), tmp_path / "run", show=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_bf16_networks_keep_float32_weights_and_nearly_the_same_losses(tmp_path):
+    for name, precision, stop in (("full", "float32", lambda: False), ("half", "bf16", lambda: False),
+                                  ("stopped", "bf16", after(5))):
+        train(tiny_config(precision=precision), tmp_path / name, show=False, stop=stop)
+    train(tiny_config(precision="bf16"), tmp_path / "stopped", show=False)
+    last = "checkpoints/step-000000012.safetensors"
+    assert content(tmp_path / "stopped")[last] == content(tmp_path / "half")[last]
+    full, half = (read_rows(tmp_path / name / "log.jsonl") for name in ("full", "half"))
+    totals = [[row["total_nats"] for row in rows] for rows in (full, half)]
+    assert totals[0] != totals[1]
+    assert totals[1] == pytest.approx(totals[0], rel=0.02)
+    weights = load_run(tmp_path / "half").model.state_dict().values()
+    assert not any(w.dtype == torch.bfloat16 for w in weights)
+
+
+@pytest.mark.parametrize("precision, message", [
+    ("half", "precision: expected one of float32, tf32, bf16, got 'half'"),
+    ("tf32", "precision: tf32 is of CUDA devices, got device 'cpu'"),
+])
+def test_precisions_that_cannot_serve(tmp_path, precision, message):
+    with pytest.raises(BadInput, match=message):
+        train(tiny_config(precision=precision), tmp_path / "run", show=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_matrix_products_are_as_precise_as_the_run_says(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    for precision in ("float32", "tf32"):
+        with loop.products(tiny_config(precision=precision)):
+            seen[precision] = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    assert seen == {"float32": ("highest", False), "tf32": ("high", True)}
+    assert torch.backends.cudnn.allow_tf32
