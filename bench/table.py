@@ -43,7 +43,8 @@ def for_readme(results: Results) -> str:
 def readme_tables() -> str:
     """The part of the README between its two markers: a table for each machine."""
     folders = sorted(path for path in RESULTS.iterdir() if path.is_dir())
-    told = [f"{for_readme(read(folder))} [More shapes, options and rivals](bench/results/{folder.name}/rows.csv)." for folder in folders]
+    more = "[More shapes, options and rivals](bench/results/{}/rows.csv)."
+    told = [f"{for_readme(read(folder))} {more.format(folder.name)}" for folder in folders]
     return "\n\n".join([BEGIN, *told, END])
 
 

@@ -169,7 +169,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(capsys, tmp_path, monk
         (["--labels=1,b"], "--labels: expected labels with commas"),
         (["--counts=1:-3"], "0..2^53, got -3"),
         ([f"--counts=1:{2**53 + 1}"], f"0..2^53, got {2**53 + 1}"),
-        ([], "--labels, --counts: expected exactly one of them"),
+        ([], "--labels, --counts, --labels_file: expected exactly one of them"),
         (["--labels=1", "--n=0"], "--n: expected at least 1"),
         (["--labels=1", "--n=x"], "Got value: x"),
     ],
