@@ -10,15 +10,18 @@ from pathlib import Path
 from types import ModuleType
 
 
+WORDS = {"_native": "native", "_cuda": "CUDA"}
+
+
 @functools.cache
-def load() -> tuple[ModuleType | None, str]:
-    """The native module, or None and why it cannot be used."""
+def load(name: str = "_native") -> tuple[ModuleType | None, str]:
+    """A compiled module, "_native" or "_cuda", or None and why it cannot be used."""
     try:
-        return importlib.import_module("compvae_fast._native"), ""
+        return importlib.import_module(f"compvae_fast.{name}"), ""
     except ModuleNotFoundError:
-        return None, why_absent(Path(__file__).parent)
+        return None, why_absent(Path(__file__).parent, name)
     except ImportError as error:
-        return None, f"the native module cannot be loaded: {error}"
+        return None, f"the {WORDS[name]} module cannot be loaded: {error}"
 
 
 def reason_missing() -> str:
@@ -34,13 +37,15 @@ def library() -> ModuleType:
     return module
 
 
-def why_absent(package: Path) -> str:
-    """Why the folder of the package holds no native module for this Python; setup.py leaves a note where it failed."""
-    note = package / "_native_build_failure.txt"
+def why_absent(package: Path, name: str = "_native") -> str:
+    """Why the folder of the package does not hold a compiled module for this Python; setup.py leaves a note where it
+    failed or could not be."""
+    note = package / f"{name}_build_failure.txt"
     if note.exists():
         return note.read_text().strip()
-    others = ", ".join(sorted(file.name for file in package.glob("_native.*")))
-    return f"no native module was built for {sys.implementation.cache_tag}" + (f"; there is {others}" if others else "")
+    others = ", ".join(sorted(file.name for file in package.glob(f"{name}.*")))
+    return (f"no {WORDS[name]} module was built for {sys.implementation.cache_tag}"
+            + (f"; there is {others}" if others else ""))
 
 
 _forked = False

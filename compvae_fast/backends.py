@@ -47,16 +47,23 @@ def _numba_reason() -> str:
     return numba.reason_missing()
 
 
+def _cuda_reason() -> str:
+    from compvae_fast import cuda
+
+    return cuda.reason_missing()
+
+
 # name -> (device, why it cannot be used here or "", package that holds one module for each operation)
 _KNOWN: dict[str, tuple[str, Callable[[], str], str]] = {
     "cpu": ("cpu", _cpu_reason, "compvae_fast.native"),
     "numba": ("cpu", _numba_reason, "compvae_fast.kernels.numba"),
+    "cuda": ("cuda", _cuda_reason, "compvae_fast.cuda"),
     "triton": (triton.device(), triton.reason_missing, "compvae_fast.kernels.triton"),
     "reference": ("any", _reference_reason, "compvae_fast.reference"),
 }
 _NOTES: dict[str, Callable[[], str]] = {"triton": triton.note}
 # Fastest first.
-_PREFERENCE = {"cpu": ("cpu", "numba", "reference"), "cuda": ("triton", "reference")}
+_PREFERENCE = {"cpu": ("cpu", "numba", "reference"), "cuda": ("cuda", "triton", "reference")}
 
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("compvae_fast_backend", default=None)
 _default: str | None = None

@@ -1,4 +1,5 @@
-"""Fixtures that every folder may use: the backends, each instruction set of the native one as one of its own."""
+"""Fixtures that every folder may use: the backends, each instruction set of the native one as one of its own, and the
+CUDA kernels as the host emulates them."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ import torch
 import compvae_fast
 from compvae_fast import native
 
+import emulation
+
 ISAS = ("avx512", "avx2", "portable")
 
 
 def _served(name: str) -> list[str]:
     """A backend's test names."""
-    return [f"cpu-{isa}" for isa in ISAS] if name == "cpu" else [name]
+    return {"cpu": [f"cpu-{isa}" for isa in ISAS], "cuda": ["cuda-emulated"]}.get(name, [name])
 
 
 # Triton's interpreter is too slow for all of these tests; tests/kernels/test_triton.py has those that it can take.
@@ -25,6 +28,8 @@ BACKENDS = [variant for name in compvae_fast.backends() if name != "triton" for 
 def why_not(variant: str) -> str:
     """Why a backend cannot be tested here on CPU tensors; empty where it can."""
     name, _, isa = variant.partition("-")
+    if name == "cuda":
+        return emulation.why_not()
     known = compvae_fast.backends()[name]
     if known.device not in ("cpu", "any"):
         return f"{name} serves {known.device} tensors"
@@ -39,6 +44,10 @@ def why_not(variant: str) -> str:
 def chosen(variant: str):
     """Runs operations on one backend and instruction set."""
     name, _, isa = variant.partition("-")
+    if name == "cuda":
+        with emulation.emulated():
+            yield variant
+        return
     before = native.library().instruction_set() if isa else None
     if isa:
         assert native.library().use_instruction_set(isa)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import overload
 
@@ -86,14 +86,21 @@ class Sets:
         self._kept = [index(offsets), index(lengths), index(set_index), index(part_start), seed]
         self.count = like.shape[0] if offsets is None else offsets.shape[0] - 1
         self.width = like.shape[-1]
+        self._device = like.device
         self.arguments = (
-            self.count, like.shape[1] if offsets is None else 0, self.width, *map(address, self._kept),
+            self.count, like.shape[0 if offsets is not None else 1], self.width, *map(address, self._kept),
             1 if seed is not None and seed.dim() else 0, threads(),
         )
 
     def scratch(self) -> Tensor:
-        """One float64 for each set and block of 64 coordinates."""
-        return torch.empty(self.count * ((self.width + 63) // 64), dtype=torch.float64)
+        """One float64 for each set and block of 64 coordinates; CUDA kernels have memory of their own."""
+        size = self.count * ((self.width + 63) // 64) if self._device.type == "cpu" else 0
+        return torch.empty(size, dtype=torch.float64, device=self._device)
+
+
+def outputs(described: Iterable[tuple[Sequence[int], torch.dtype]], device: torch.device) -> tuple[Tensor, ...]:
+    """Memory for what an operation returns and saves, as its record describes it."""
+    return tuple(torch.empty(shape, dtype=dtype, device=device) for shape, dtype in described)
 
 
 def computes_float64(*tensors: Tensor) -> bool:

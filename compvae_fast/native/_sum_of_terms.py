@@ -18,7 +18,7 @@ class SumOfTerms:
         *inputs, _ = arguments
         matrices = [_matrix(t) for t in inputs]
         wide = torch.float64 if inputs[0].dtype == torch.float64 else torch.float32
-        out = torch.empty(inputs[0].shape[0], dtype=wide)
+        out = torch.empty(inputs[0].shape[0], dtype=wide, device=inputs[0].device)
         sets = native.Sets(matrices[0], None, None)
         scratch = sets.scratch()
         getattr(native.library(), self._name + "_forward")(

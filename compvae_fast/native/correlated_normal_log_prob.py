@@ -1,7 +1,5 @@
 """correlated_normal_log_prob by the compiled kernels."""
 
-import torch
-
 from compvae_fast import native
 from compvae_fast.ops.correlated_normal_log_prob import OPERATION
 
@@ -10,7 +8,7 @@ def forward(*arguments):
     *values, save = arguments
     w, mu, logvar, rho_logits, offsets, lengths, coupling = values
     described = OPERATION.describe(**OPERATION.named(values), save=save)
-    density, stats = (torch.empty(shape, dtype=dtype) for shape, dtype in described)
+    density, stats = native.outputs(described, values[0].device)
     sets = native.Sets(w, offsets, lengths)
     scratch = sets.scratch()
     native.library().correlated_normal_log_prob_forward(

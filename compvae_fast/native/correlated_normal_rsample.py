@@ -10,7 +10,7 @@ def forward(*arguments):
     *values, save = arguments
     mu, logvar, rho_logits, offsets, lengths, seed, set_index, part_start, coupling, with_log_prob = values
     described = OPERATION.describe(**OPERATION.named(values), save=save)
-    w, log_q, stats = (torch.empty(shape, dtype=dtype) for shape, dtype in described)
+    w, log_q, stats = native.outputs(described, values[0].device)
     sets = native.Sets(mu, offsets, lengths, set_index, part_start, seed)
     scratch = sets.scratch()
     native.library().correlated_normal_rsample_forward(
@@ -26,7 +26,7 @@ def backward(grad_w, grad_log_q, *arguments):
     gradients = native.like_wanted(values[:3], needs)
     sets = native.Sets(mu, offsets, lengths, set_index, part_start, seed)
     if grad_w is None:
-        grad_w = torch.zeros((), dtype=mu.dtype).expand(mu.shape)
+        grad_w = torch.zeros((), dtype=mu.dtype, device=mu.device).expand(mu.shape)
     native.library().correlated_normal_rsample_backward(
         sets.arguments, tuple(map(native.rows, values[:3])), native.rows(grad_w), native.per_set(grad_log_q),
         stats.data_ptr(), native.wanted_rows(gradients, needs), coupling == "scaled", native.computes_float64(mu))

@@ -1,7 +1,5 @@
 """multiset_kl by the compiled kernels."""
 
-import torch
-
 from compvae_fast import native
 from compvae_fast.ops.multiset_kl import OPERATION
 
@@ -10,7 +8,7 @@ def forward(*arguments):
     *values, save = arguments
     mu_q, logvar_q, rho_logits, mu_p, logvar_p, offsets, lengths, coupling = values
     described = OPERATION.describe(**OPERATION.named(values), save=save)
-    kl, stats = (torch.empty(shape, dtype=dtype) for shape, dtype in described)
+    kl, stats = native.outputs(described, values[0].device)
     sets = native.Sets(mu_q, offsets, lengths)
     scratch = sets.scratch()
     native.library().multiset_kl_forward(

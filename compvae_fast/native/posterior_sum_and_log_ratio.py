@@ -1,7 +1,5 @@
 """posterior_sum_and_log_ratio by the compiled kernels."""
 
-import torch
-
 from compvae_fast import native
 from compvae_fast.ops.posterior_sum_and_log_ratio import OPERATION
 
@@ -10,7 +8,7 @@ def forward(*arguments):
     *values, save = arguments
     mu_q, logvar_q, rho_logits, mu_p, logvar_p, offsets, lengths, seed, set_index, part_start, coupling, _ = values
     described = OPERATION.describe(**OPERATION.named(values), save=save)
-    w_sum, ratio, stats = (torch.empty(shape, dtype=dtype) for shape, dtype in described)
+    w_sum, ratio, stats = native.outputs(described, values[0].device)
     sets = native.Sets(mu_q, offsets, lengths, set_index, part_start, seed)
     scratch = sets.scratch()
     native.library().posterior_sum_and_log_ratio_forward(

@@ -14,7 +14,7 @@ def forward(*arguments):
     mu, logvar, labels, counts, offsets, lengths, seed, set_index, part_start, collapse = values
     (w_shape, w_dtype), (slope_shape, slope_dtype) = OPERATION.describe(**OPERATION.named(values), save=save)
     w_sum, slope = torch.empty(w_shape, dtype=w_dtype), torch.empty(slope_shape, dtype=slope_dtype)
-    sets = _sets(mu, labels, counts, offsets, lengths, set_index, part_start, seed)
+    sets = sets_of(mu, labels, counts, offsets, lengths, set_index, part_start, seed)
     tables, classes = (native.rows(mu), native.rows(logvar)), mu.shape[0]
     if counts is None and not collapse:
         labels = native.index(labels)
@@ -34,7 +34,7 @@ def backward(grad_w, *arguments):
     gradients = native.like_wanted((mu, logvar), needs)
     if grad_w is None:
         return tuple(g.zero_() for g in gradients)
-    sets = _sets(mu, labels, counts, offsets, lengths, set_index, part_start, seed)
+    sets = sets_of(mu, labels, counts, offsets, lengths, set_index, part_start, seed)
     collapsed = counts is not None or collapse
     if collapsed:
         member, group, weight = _counted(labels, counts, offsets, lengths, mu.shape[0])
@@ -50,7 +50,7 @@ def backward(grad_w, *arguments):
     return gradients
 
 
-def _sets(mu, labels, counts, offsets, lengths, set_index, part_start, seed) -> native.Sets:
+def sets_of(mu, labels, counts, offsets, lengths, set_index, part_start, seed) -> native.Sets:
     of_parts = counts[:, :1] if labels is None else labels
     like = of_parts[..., None].expand(*of_parts.shape, mu.shape[1])
     return native.Sets(like, offsets, lengths, set_index, part_start, seed)

@@ -1,7 +1,5 @@
 """product_of_experts by the compiled kernels."""
 
-import torch
-
 from compvae_fast import native
 from compvae_fast.ops.product_of_experts import OPERATION
 
@@ -10,7 +8,7 @@ def forward(*arguments):
     *values, save = arguments
     mu, logvar, offsets, lengths, mask, prior = values
     described = OPERATION.describe(**OPERATION.named(values), save=save)
-    mean, total, stats = (torch.empty(shape, dtype=dtype) for shape, dtype in described)
+    mean, total, stats = native.outputs(described, values[0].device)
     sets = native.Sets(mu, offsets, lengths)
     mask = None if mask is None else mask.contiguous()
     native.library().product_of_experts_forward(

@@ -2,11 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define COMPVAE_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define COMPVAE_HOST_DEVICE inline
-#endif
+#include "host_device.h"
 
 namespace compvae {
 

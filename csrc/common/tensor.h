@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "host_device.h"
+
 namespace compvae {
 
 enum class DType : int32_t { float32 = 0, float64 = 1, bfloat16 = 2, float16 = 3 };
@@ -14,7 +16,7 @@ struct Tensor {
     int64_t stride_set = 0, stride_part = 0, stride_coordinate = 1;
 };
 
-inline int64_t element_size(DType t) {
+COMPVAE_HOST_DEVICE int64_t element_size(DType t) {
     return t == DType::float64 ? 8 : t == DType::float32 ? 4 : 2;
 }
 
@@ -22,7 +24,7 @@ inline int64_t element_size(DType t) {
 // Ragged: offsets [B + 1]. Empty sets are legal everywhere.
 struct Sets {
     int64_t count = 0;   // B
-    int64_t parts = 0;   // K of dense and padded tensors
+    int64_t parts = 0;   // K of dense and padded tensors, N of ragged ones
     int64_t width = 0;   // D
     const int64_t* offsets = nullptr;     // [B + 1]
     const int64_t* lengths = nullptr;     // [B]
@@ -32,11 +34,11 @@ struct Sets {
     int64_t seed_stride = 0;
     int threads = 1;
 
-    int64_t size(int64_t b) const { return offsets ? offsets[b + 1] - offsets[b] : lengths ? lengths[b] : parts; }
-    int64_t row(int64_t b) const { return offsets ? offsets[b] : 0; }
-    uint64_t index(int64_t b) const { return uint64_t(set_index ? set_index[b] : b); }
-    uint64_t start(int64_t b) const { return uint64_t(part_start ? part_start[b] : 0); }
-    uint64_t seed(int64_t b) const { return uint64_t(seeds[b * seed_stride]); }
+    COMPVAE_HOST_DEVICE int64_t size(int64_t b) const { return offsets ? offsets[b + 1] - offsets[b] : lengths ? lengths[b] : parts; }
+    COMPVAE_HOST_DEVICE int64_t row(int64_t b) const { return offsets ? offsets[b] : 0; }
+    COMPVAE_HOST_DEVICE uint64_t index(int64_t b) const { return uint64_t(set_index ? set_index[b] : b); }
+    COMPVAE_HOST_DEVICE uint64_t start(int64_t b) const { return uint64_t(part_start ? part_start[b] : 0); }
+    COMPVAE_HOST_DEVICE uint64_t seed(int64_t b) const { return uint64_t(seeds[b * seed_stride]); }
 };
 
 }  // namespace compvae

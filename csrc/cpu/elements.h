@@ -83,16 +83,16 @@ void gradient_of_terms(const Sets& sets, const Tensor* in, const Tensor& grad_ou
     });
 }
 
-// The two native functions of an operation whose term is the class template Term<T>.
+// The two native functions of an operation whose term is the class template Term<V>.
 #define COMPVAE_DEFINE_SUM_OF_TERMS(operation, Term)                                                                   \
     void operation##_forward(const Sets& sets, const Tensor* in, const Tensor& out, double* scratch, bool float64) {   \
-        float64 ? sum_of_terms<double, Term<double>>(sets, in, out, scratch)                                           \
-                : sum_of_terms<float, Term<float>>(sets, in, out, scratch);                                            \
+        float64 ? sum_of_terms<double, Term<VD>>(sets, in, out, scratch)                                           \
+                : sum_of_terms<float, Term<VF>>(sets, in, out, scratch);                                            \
     }                                                                                                                  \
     void operation##_backward(const Sets& sets, const Tensor* in, const Tensor& grad_out, const Tensor* grad,          \
                               bool float64) {                                                                          \
-        float64 ? gradient_of_terms<double, Term<double>>(sets, in, grad_out, grad)                                    \
-                : gradient_of_terms<float, Term<float>>(sets, in, grad_out, grad);                                     \
+        float64 ? gradient_of_terms<double, Term<VD>>(sets, in, grad_out, grad)                                    \
+                : gradient_of_terms<float, Term<VF>>(sets, in, grad_out, grad);                                     \
     }
 
 }  // namespace COMPVAE_ISA

@@ -139,9 +139,12 @@ def test_parameters_broadcast(backend, name, dtype, shapes):
     true_gradients = [full[0], *(g.sum_to_size(s) for g, s in zip(full[1:], shapes))]
     found, gradients = call(name, [x, *parameters])
     conforms(name, [x], truth, true_gradients[:1], found, gradients[:1])
+    # of its own size and of all inputs' gradients: an element may be the difference of numbers about 1
+    joint = sum(g.square() for g in full).sqrt()
     for p, gradient, true_gradient, elements in zip(parameters, gradients[1:], true_gradients[1:], full[1:]):
         assert gradient.shape == p.shape and gradient.dtype == p.dtype
-        close("gradient of a parameter", gradient, true_gradient, 1e-5 * elements.abs().sum_to_size(p.shape))
+        allowed = (1e-5 * elements.abs() + 1e-6 * joint).sum_to_size(p.shape)
+        close("gradient of a parameter", gradient, true_gradient, allowed)
 
 
 @ALL

@@ -1,0 +1,5 @@
+"""multiset_kl by CUDA kernels."""
+
+from compvae_fast.cuda import adapted
+
+forward, backward = adapted("multiset_kl")
