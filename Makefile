@@ -2,6 +2,7 @@
 # make demo    train the small 1D model for some minutes and leave runs/demo/index.html
 # make test    the tests, docstrings' examples included; PYTEST="-k words" and the like are handed on
 # make sanitize   the kernels under GCC's address, undefined-behaviour and thread sanitizers; minutes
+# make gpu-check   the CUDA and Triton kernels on this machine's GPU, with the PYTHON that has PyTorch; no network, 9 minutes
 # make docs    the documentation as static pages in build/site
 # PYTHON= chooses the interpreter (3.11 or later), TORCH= the torch to install; both count when .venv is made.
 PYTHON ?= python3
@@ -12,7 +13,7 @@ VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 
-.PHONY: setup demo test test-packaging sanitize bench docs lint
+.PHONY: setup demo test test-packaging sanitize gpu-check bench docs lint
 
 setup: $(VENV)/.package
 
@@ -46,6 +47,10 @@ test-packaging: setup
 # Both instruction sets over odd shapes between guard bands, threads of every kind, and faults planted to be caught.
 sanitize: setup
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV_PYTHON) -m pytest tests/csrc -m sanitize $(PYTEST)
+
+# Builds, tests, compute-sanitizer and benchmarks; nothing is installed. Whoever has such a machine commits the results.
+gpu-check:
+	PYTHONPATH="$(CURDIR):$(CURDIR)/bench" $(PYTHON) -m gpu_check.check
 
 bench: setup
 	$(VENV_PYTHON) -m pytest bench --benchmark-autosave $(PYTEST)

@@ -12,6 +12,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 REASON = "_native_build_failure.txt"
+CUDA_REASON = "_cuda_build_failure.txt"
 
 
 class BuildFailure(Exception):
@@ -52,9 +53,11 @@ def run(*command):
 
 
 class CMakeBuild(build_ext):
-    """Makes compvae_fast._native, in build_lib or, for an editable install, in the source tree.
+    """Makes compvae_fast._native and, where nvcc is found, compvae_fast._cuda, in build_lib or, for an editable
+    install, in the source tree.
 
-    COMPVAE_FAST_REQUIRE_NATIVE=1 turns a failure to build into an error; CMAKE_ARGS holds further options of CMake.
+    COMPVAE_FAST_REQUIRE_NATIVE=1 and COMPVAE_FAST_REQUIRE_CUDA=1 turn a failure to build into an error; CMAKE_ARGS
+    holds further options of CMake.
     """
 
     def run(self):
@@ -63,8 +66,12 @@ class CMakeBuild(build_ext):
         super().run()
 
     def build_extension(self, ext):
+        if ext.name.endswith("_cuda"):
+            # Made with the native module, of which it is independent once it is there.
+            return
         module = self.destination / Path(self.get_ext_filename(ext.name)).name
         reason = self.destination / REASON
+        self.leave_cuda("built without a working CMake and C++ compiler")
         try:
             self.build_with_cmake(module)
         except (BuildFailure, ImportError, OSError) as error:
@@ -96,11 +103,40 @@ class CMakeBuild(build_ext):
             self.announce("ninja is not installed; CMake chooses the build tool", level=2)
         else:
             options += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR) / 'ninja'}"]
-        run("cmake", "-S", ROOT, "-B", build, *options, *shlex.split(os.environ.get("CMAKE_ARGS", "")))
+        configure = ["cmake", "-S", ROOT, "-B", build, *options, *shlex.split(os.environ.get("CMAKE_ARGS", ""))]
+        why_no_cuda = ""
+        try:
+            run(*configure)
+        except BuildFailure as error:
+            # an nvcc that does not work must not keep the CPU's kernels out
+            run(*configure, "-DCOMPVAE_FAST_CUDA=OFF")
+            why_no_cuda = str(error)
         run("cmake", "--build", build, "--parallel")
         run("cmake", "--install", build)
         if not module.exists():
             raise BuildFailure(f"CMake left no {module.name}")
+        self.build_cuda(build, why_no_cuda or (build / "cuda.txt").read_text().strip())
+
+    def build_cuda(self, build, reason):
+        if not reason:
+            try:
+                run("cmake", "--build", build, "--parallel", "--target", "_cuda")
+                run("cmake", "--install", build, "--component", "cuda")
+            except BuildFailure as error:
+                reason = f"the CUDA kernels were not built: {error}"
+        self.leave_cuda(reason)
+        if reason and os.environ.get("COMPVAE_FAST_REQUIRE_CUDA") == "1":
+            raise SystemExit(f"the CUDA kernels were not built: {reason}")
+
+    def leave_cuda(self, reason):
+        """The CUDA module as it was made, or why there is none."""
+        note = self.destination / CUDA_REASON
+        if not reason:
+            note.unlink(missing_ok=True)
+            return
+        self.destination.mkdir(parents=True, exist_ok=True)
+        (self.destination / Path(self.get_ext_filename("_cuda")).name).unlink(missing_ok=True)
+        note.write_text(f"{reason}\n")
 
     def copy_extensions_to_source(self):
         # It is there already.
@@ -110,7 +146,7 @@ class CMakeBuild(build_ext):
         # What a strict editable install links to: the module, or the reason why there is none.
         if not self.inplace:
             return {}
-        names = [REASON, *(Path(self.get_ext_filename(ext.name)).name for ext in self.extensions)]
+        names = [REASON, CUDA_REASON, *(Path(self.get_ext_filename(ext.name)).name for ext in self.extensions)]
         made = [self.destination / name for name in names if (self.destination / name).exists()]
         return {str(Path(self.build_lib) / "compvae_fast" / path.name): str(path) for path in made}
 
@@ -123,6 +159,6 @@ setup(
         *(f"compvae_fast.kernels.{package}" for package in find_packages("kernels")),
     ],
     package_dir={"compvae_fast.kernels": "kernels"},
-    ext_modules=[Extension("compvae_fast._native", sources=[])],
+    ext_modules=[Extension("compvae_fast._native", sources=[]), Extension("compvae_fast._cuda", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
 )

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-
 WORDS = {"_native": "native", "_cuda": "CUDA"}
 
 

@@ -6,10 +6,12 @@ import contextlib
 import contextvars
 import functools
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 from compvae_fast import _loading
@@ -62,8 +64,9 @@ _KNOWN: dict[str, tuple[str, Callable[[], str], str]] = {
     "reference": ("any", _reference_reason, "compvae_fast.reference"),
 }
 _NOTES: dict[str, Callable[[], str]] = {"triton": triton.note}
-# Fastest first.
+# Fastest first; between the two on a CUDA device a table decides that is made from measurements.
 _PREFERENCE = {"cpu": ("cpu", "numba", "reference"), "cuda": ("cuda", "triton", "reference")}
+GPU_CHOICE = Path(__file__).parent / "gpu_choice.json"
 
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("compvae_fast_backend", default=None)
 _default: str | None = None
@@ -127,8 +130,27 @@ def _has(backend: str, operation: str) -> bool:
     return importlib.util.find_spec(f"{_KNOWN[backend][2]}.{operation}") is not None
 
 
-def resolve(operation: str, device: str) -> str:
-    """The backend that serves an operation on a device type; a backend asked for that cannot serve raises."""
+@functools.cache
+def gpu_choice() -> dict:
+    """What was measured to be fastest on a GPU: "measured", on what and when, or None; "choices", a backend by
+    operation and class of shapes. `make gpu-check` rewrites the file."""
+    return json.loads(GPU_CHOICE.read_text())
+
+
+@functools.cache
+def _preference(operation: str, device: str, shapes: str) -> tuple[str, ...]:
+    """The backends for a device type, fastest first."""
+    order = _PREFERENCE.get(device, ("reference",))
+    fastest = gpu_choice()["choices"].get(operation, {}).get(shapes) if device == "cuda" else None
+    return order if fastest is None else (fastest, *(name for name in order if name != fastest))
+
+
+def resolve(operation: str, device: str, shapes: str = "") -> str:
+    """The backend that serves an operation on a device type; a backend asked for that cannot serve raises.
+
+    shapes: the class of the arguments' shapes, where the choice depends on it: "few parts", "many parts", "ragged",
+    "rows" or "float64" (ops._library.shapes_of).
+    """
     name = requested()
     if name is not None:
         if _KNOWN[name][0] not in (device, "any"):
@@ -136,7 +158,7 @@ def resolve(operation: str, device: str) -> str:
         if not _has(name, operation):
             raise ValueError(f"{operation}: backend {name!r} does not offer this operation")
         return name
-    for candidate in _PREFERENCE.get(device, ("reference",)):
+    for candidate in _preference(operation, device, shapes):
         if _KNOWN[candidate][0] in (device, "any") and not _reason(candidate) and _has(candidate, operation):
             return candidate
     return "reference"

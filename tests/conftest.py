@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+import emulation
 import pytest
 import torch
 
 import compvae_fast
 from compvae_fast import native
-
-import emulation
 
 ISAS = ("avx512", "avx2", "portable")
 

@@ -22,6 +22,11 @@ def backend_table() -> str:
     for shown, name in rows:
         cells = ("yes" if backends._has(backend, name) else "no" for backend in columns)
         lines.append(f"| {shown} | {' | '.join(cells)} |")
+    # what no GPU has seen is marked until `make gpu-check` has run on one
+    measured = backends.gpu_choice()["measured"]
+    on_gpu = f"run on {measured['device']}" if measured else "compiled and interpreted, not run on a GPU"
+    tried = (on_gpu if backend.device == "cuda" else "run" for backend in compvae_fast.backends().values())
+    lines.append(f"| how tried | {' | '.join(tried)} |")
     return "\n".join(lines)
 
 

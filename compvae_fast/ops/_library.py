@@ -106,7 +106,7 @@ class Operation:
         """The outputs, differentiable; values of all arguments in order."""
         inputs = values[: len(self.inputs)]
         # Compiled code chooses the backend when it runs; eager code hands the choice on to the backward pass.
-        backend = "" if torch.compiler.is_compiling() else backends.resolve(self.name, values[0].device.type)
+        backend = "" if torch.compiler.is_compiling() else _chosen(self, values)
         if backend and _nobody_watches(values):
             if torch.is_grad_enabled() and any(v.requires_grad for v in inputs):
                 outputs = self.plain_function.apply(*values, True, backend)
@@ -132,6 +132,23 @@ class Operation:
         if backend == "reference":
             return _reference_backward(self, gradients, values, needs)
         return _as_tuple(backends.implementation(backend, self.name).backward(*gradients, *values, *saved, needs))
+
+
+def _chosen(operation: Operation, values: Sequence) -> str:
+    """The backend for a call."""
+    device = values[0].device.type
+    return backends.resolve(operation.name, device, shapes_of(operation, values) if device == "cuda" else "")
+
+
+def shapes_of(operation: Operation, values: Sequence) -> str:
+    """The class of a call's shapes, by which the table of the fastest backends on a GPU is ordered."""
+    if any(v.dtype == torch.float64 for v in values[: len(operation.inputs)]):
+        return "float64"
+    kinds = [(a.kind, v) for a, v in zip(operation.all_arguments, values) if isinstance(v, Tensor)]
+    if any(kind == "offsets" for kind, _ in kinds):
+        return "ragged"
+    parts = next((v for kind, v in kinds if kind in ("part", "optional_part")), None)
+    return "rows" if parts is None else "few parts" if parts.shape[1] <= 32 else "many parts"
 
 
 def _as_tuple(results: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -190,18 +207,15 @@ def _register(operation: Operation) -> None:
     _library.define(forward_schema)
     _library.define(backward_schema)
 
-    def chosen(values, backend: str) -> str:
-        return backend or backends.resolve(operation.name, values[0].device.type)
-
     def forward(*arguments):
         *values, save, backend = arguments
-        return _as_results(operation.forward(values, save, chosen(values, backend)))
+        return _as_results(operation.forward(values, save, backend or _chosen(operation, values)))
 
     def backward(*arguments):
         *tensors, needs, backend = arguments
         gradients, values = tensors[:count_out], tensors[count_out : count_out + count_all]
         saved = tensors[count_out + count_all :]
-        return _as_results(operation.backward(gradients, values, saved, needs, chosen(values, backend)))
+        return _as_results(operation.backward(gradients, values, saved, needs, backend or _chosen(operation, values)))
 
     def fake(*arguments):
         *values, save, _ = arguments

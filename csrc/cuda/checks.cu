@@ -1,7 +1,5 @@
 // The values of index tensors, looked at where they lie. Kernels of operations follow no wrong index; here the sets that
 // have one become NaN, and the host is told.
-#include <limits>
-
 #include "multiset.h"
 
 namespace compvae {

@@ -216,16 +216,15 @@ __global__ void __launch_bounds__(THREADS) join_pass(const __grid_constant__ Op 
 }
 
 // out[b] = the sum of set b's numbers, in their order
-template <class T>
-__global__ void __launch_bounds__(THREADS) sum_numbers(Tensor out, const double* numbers, int64_t count, int64_t each) {
+static __global__ void __launch_bounds__(THREADS) sum_numbers(Tensor out, const double* numbers, int64_t count, int64_t each) {
     const int64_t set = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (set >= count) return;
     double sum = 0;
     for (int64_t i = 0; i < each; ++i) sum += numbers[set * each + i];
     store_number<double>(address(out, set, 0, 0), out.dtype, sum);
 }
-inline Status join_numbers(const Launch& launch, const Tensor& out, const double* numbers, int64_t count, int64_t each) {
-    return queue(launch, sum_numbers<double>, (count + THREADS - 1) / THREADS, 1, THREADS, out, numbers, count, each);
+static inline Status join_numbers(const Launch& launch, const Tensor& out, const double* numbers, int64_t count, int64_t each) {
+    return queue(launch, sum_numbers, (count + THREADS - 1) / THREADS, 1, THREADS, out, numbers, count, each);
 }
 
 // Blocks to a multiprocessor: as wanted for float32; float64 takes the registers that it needs.
@@ -266,14 +265,16 @@ Status run(const Launch& launch, const Op& op) {
     return status;
 }
 
-// Calls f(a zero of the compute type, the coupling, the access) with those that a call on these tensors has.
-template <class List, class F>
+// Calls f(a zero of the compute type, the coupling, the access) with those that a call on these tensors has. Without
+// HALVES 16-bit numbers are read one by one: each kind of access takes nvcc its time.
+template <bool HALVES = true, class List, class F>
 Status by_type(Options options, const List& tensors, int64_t width, F f) {
     const auto by_access = [&](auto coupling) {
         if (options.float64) return f(0.0, coupling, std::integral_constant<Access, Access::any>());
         switch (access_of(tensors, width)) {
             case Access::vector32: return f(0.0f, coupling, std::integral_constant<Access, Access::vector32>());
-            case Access::vector16: return f(0.0f, coupling, std::integral_constant<Access, Access::vector16>());
+            case Access::vector16:
+                if constexpr (HALVES) return f(0.0f, coupling, std::integral_constant<Access, Access::vector16>());
             default: return f(0.0f, coupling, std::integral_constant<Access, Access::any>());
         }
     };

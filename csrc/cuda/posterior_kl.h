@@ -140,7 +140,7 @@ template <bool DRAW>
 Status posterior_kl_forward(const Launch& launch, const Sets& s, const Posterior& in, const Tensor& w_sum, const Tensor& kl,
                             void* stats, Options options) {
     const Tensor* tensors[] = {&in.mu_q, &in.logvar_q, &in.rho_logits, &in.mu_p, &in.logvar_p};
-    return by_type(options, tensors, s.width, [&](auto zero, auto coupling, auto access) {
+    return by_type<DRAW>(options, tensors, s.width, [&](auto zero, auto coupling, auto access) {
         return run(launch, PosteriorKl<decltype(zero), decltype(coupling)::value, DRAW, decltype(access)::value>(
                                launch, s, in, w_sum, kl, stats));
     });
@@ -151,7 +151,7 @@ Status posterior_kl_backward(const Launch& launch, const Sets& s, const Posterio
                              const Tensor& grad_kl, const void* stats, const Posterior& grad, Options options) {
     const Tensor* tensors[] = {&in.mu_q,   &in.logvar_q,   &in.rho_logits,   &in.mu_p,   &in.logvar_p,
                                &grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
-    return by_type(options, tensors, s.width, [&](auto zero, auto coupling, auto access) {
+    return by_type<DRAW>(options, tensors, s.width, [&](auto zero, auto coupling, auto access) {
         return run(launch, PosteriorKlGradient<decltype(zero), decltype(coupling)::value, DRAW, decltype(access)::value>(
                                launch, s, in, grad_w, grad_kl, stats, grad));
     });

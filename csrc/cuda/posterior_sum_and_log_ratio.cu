@@ -235,7 +235,7 @@ struct LogRatioGradient : Call {
 Status posterior_sum_and_log_ratio_forward(const Launch& launch, const Sets& s, const Posterior& in, const Tensor& w_sum,
                                            const Tensor& ratio, void* stats, Options options) {
     const Tensor* tensors[] = {&in.mu_q, &in.logvar_q, &in.rho_logits, &in.mu_p, &in.logvar_p};
-    return by_type(options, tensors, s.width, [&](auto zero, auto coupling, auto access) {
+    return by_type<false>(options, tensors, s.width, [&](auto zero, auto coupling, auto access) {
         return run(launch, LogRatio<decltype(zero), decltype(coupling)::value, decltype(access)::value>(launch, s, in, w_sum,
                                                                                                        ratio, stats));
     });
@@ -246,7 +246,7 @@ Status posterior_sum_and_log_ratio_backward(const Launch& launch, const Sets& s,
                                             Options options) {
     const Tensor* tensors[] = {&in.mu_q,   &in.logvar_q,   &in.rho_logits,   &in.mu_p,   &in.logvar_p,
                                &grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
-    return by_type(options, tensors, s.width, [&](auto zero, auto coupling, auto access) {
+    return by_type<false>(options, tensors, s.width, [&](auto zero, auto coupling, auto access) {
         return run(launch, LogRatioGradient<decltype(zero), decltype(coupling)::value, decltype(access)::value>(
                                launch, s, in, grad_w, grad_ratio, stats, grad, path));
     });

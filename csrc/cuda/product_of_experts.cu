@@ -1,7 +1,5 @@
 // The product of a set's Gaussian experts, with precisions t_i = exp(-logvar_i), T = prior + sum t_i:
 // mean sum t_i mu_i / T, log-variance -log T. Sums are in float64, relative to the largest t so far.
-#include <limits>
-
 #include "multiset.h"
 
 namespace compvae {
@@ -21,7 +19,7 @@ struct Precisions {
     __device__ __forceinline__ void visit(F f) {
         f(reference), f(total), f(weighted);
     }
-    static __device__ __forceinline__ T finite(T r) { return r == -std::numeric_limits<T>::infinity() ? T(0) : r; }
+    static __device__ __forceinline__ T finite(T r) { return r == -gpu::infinity<T>() ? T(0) : r; }
     __device__ __forceinline__ void raise(T log_precision) {
         const T larger = log_precision > reference ? log_precision : reference;
         const double rescale = reference == larger ? 1 : exp(reference - finite(larger));
@@ -81,7 +79,7 @@ struct Product : Call {
         });
     }
     // with the prior the reference is at least 0
-    __device__ __forceinline__ T start() const { return in.prior ? T(0) : -std::numeric_limits<T>::infinity(); }
+    __device__ __forceinline__ T start() const { return in.prior ? T(0) : -gpu::infinity<T>(); }
 
     template <int>
     __device__ __forceinline__ void finish(const Place& p, Kept (&)[QUAD], State<0> (&state)[QUAD], double&) const {
@@ -90,8 +88,8 @@ struct Product : Call {
 #pragma unroll
         for (int j = 0; j < QUAD; ++j) {
             const T reference = p.slot.size ? state[j].reference : start();
-            const double experts = state[j].total, infinity = std::numeric_limits<double>::infinity();
-            const bool none = reference == -std::numeric_limits<T>::infinity();
+            const double experts = state[j].total, infinity = gpu::infinity<double>();
+            const bool none = reference == -gpu::infinity<T>();
             const double ref = none ? 0 : double(reference);
             const double total = in.prior ? exp(-ref) + experts : experts;
             // 1 + x must keep the digits of a small x

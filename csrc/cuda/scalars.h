@@ -13,6 +13,10 @@ COMPVAE_INLINE V select(bool mask, V yes, V no) {
     return mask ? yes : no;
 }
 template <class V>
+COMPVAE_INLINE V infinity() {
+    return V(INFINITY);
+}
+template <class V>
 COMPVAE_INLINE V splat(V x) {
     return x;
 }
@@ -59,7 +63,6 @@ COMPVAE_INLINE float exp_tail(float x) {
 }
 COMPVAE_INLINE double exp_tail(double x) {
     double r = 1;
-#pragma unroll 1
     for (int n = 17; n >= 3; --n) r = 1 + x / n * r;  // 1/2 (1 + x/3 (1 + x/4 (...)))
     return 0.5 * r;
 }

@@ -1,7 +1,5 @@
 // out_i = post(sum over j != i of pre(h_j)), exact to rounding of the true sum: the part with the largest |pre(h)| is
 // kept out of the float64 total, so that total minus self never cancels beyond what the true sum holds.
-#include <limits>
-
 #include "multiset.h"
 
 namespace compvae {
@@ -19,7 +17,7 @@ struct Total {
     __device__ __forceinline__ void visit(F f) {
         f(largest), f(others), f(where), f(plus), f(minus), f(undefined);
     }
-    static __device__ __forceinline__ T magnitude(T v) { return v == v ? abs(v) : std::numeric_limits<T>::infinity(); }
+    static __device__ __forceinline__ T magnitude(T v) { return v == v ? abs(v) : gpu::infinity<T>(); }
 
     __device__ __forceinline__ void add(bool first, int64_t part, T v) {
         const T size = magnitude(v);
@@ -32,7 +30,7 @@ struct Total {
             largest = larger ? v : largest;
             where = larger ? part : where;
         }
-        if (size == std::numeric_limits<T>::infinity()) {
+        if (size == gpu::infinity<T>()) {
             plus += v > 0;
             minus += v < 0;
             undefined += v != v;
@@ -47,10 +45,10 @@ struct Total {
     }
     // The sum without a part whose value is `self`, times factor.
     __device__ __forceinline__ T without(int64_t part, T self, double factor) const {
-        const T infinity = std::numeric_limits<T>::infinity();
+        const T infinity = gpu::infinity<T>();
         if (plus + minus + undefined > 1) {  // what remains is told by the counts
             const int p = plus - (self == infinity), m = minus - (self == -infinity);
-            if (undefined - (self != self) > 0 || (p > 0 && m > 0)) return std::numeric_limits<T>::quiet_NaN();
+            if (undefined - (self != self) > 0 || (p > 0 && m > 0)) return T(NAN);
             return p > 0 ? infinity : -infinity;
         }
         return T(where == part ? others * factor : ((others - double(self)) + double(largest)) * factor);

@@ -74,17 +74,21 @@ class Case:
     sizes: Sizes
     rows: dict[str, Tensor]
     keywords: dict = field(default_factory=dict)
+    device: str = "cpu"
 
     def call(self, layout: str, wide: bool = False):
         """(outputs as ragged rows or [B, ...], gradients as ragged rows, padding of both) of a random upstream."""
         rows = {name: x.double() if wide else x for name, x in self.rows.items()}
-        inputs = {name: self.sizes.laid_out(x, layout).detach().requires_grad_() for name, x in rows.items()}
-        outputs = self.operation.function(*inputs.values(), **self.sizes.keywords(layout), **self.keywords)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        device = "cpu" if wide else self.device
+        inputs = {name: self.sizes.laid_out(x, layout).detach().to(device).requires_grad_() for name, x in rows.items()}
+        keywords = {name: value.to(device) if isinstance(value, Tensor) else value
+                    for name, value in (self.sizes.keywords(layout) | self.keywords).items()}
+        outputs = self.operation.function(*inputs.values(), **keywords)
+        outputs = tuple(o.cpu() for o in (outputs if isinstance(outputs, tuple) else (outputs,)))
         flat = [self.sizes.rows_of(o, layout) if kind == "parts" else o
                 for o, kind in zip(outputs, self.operation.outputs)]
         upstream = [u.to(o.dtype) for u, o in zip(self.upstream(), flat)]
-        gradients = torch.autograd.grad(flat, list(inputs.values()), upstream)
+        gradients = [g.cpu() for g in torch.autograd.grad(flat, list(inputs.values()), upstream)]
         parts = [o for o, kind in zip(outputs, self.operation.outputs) if kind == "parts"]
         padding = [self.sizes.padding_of(x, layout) for x in (*parts, *gradients)]
         return [o.detach() for o in flat], [self.sizes.rows_of(g, layout) for g in gradients], padding

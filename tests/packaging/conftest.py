@@ -37,7 +37,7 @@ def wheels(tree, tmp_path_factory):
     made = {}
     for name, options, variables in (
         ("without", ["--no-isolation"], NO_COMPILER),
-        ("native", [], {"COMPVAE_FAST_REQUIRE_NATIVE": 1}),
+        ("native", [], {"COMPVAE_FAST_REQUIRE_NATIVE": 1, "CMAKE_ARGS": "-DCOMPVAE_FAST_CUDA=OFF"}),
         ("without again", ["--no-isolation"], {"CXX": "/nonexistent/c++"}),
     ):
         folder = tmp_path_factory.mktemp("wheel")

@@ -12,6 +12,7 @@ import compvae_fast
 pytestmark = pytest.mark.packaging
 
 REASON = "compvae_fast/_native_build_failure.txt"
+CUDA_REASON = "compvae_fast/_cuda_build_failure.txt"
 
 
 def sources(folder, *patterns):
@@ -29,18 +30,18 @@ def test_the_sdist_holds_what_it_is_built_from(sdist):
         held = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"setup.py", "pyproject.toml", "CMakeLists.txt", "Makefile", "README.md", "LICENSE"}
     wanted |= sources("csrc", "*.h", "*.cpp", "*.cu") | sources("kernels", "*.py")
-    wanted |= sources("compvae_fast", "*.py", "*.j2", "py.typed")
+    wanted |= sources("compvae_fast", "*.py", "*.j2", "*.json", "py.typed")
     assert wanted <= held
-    assert not [name for name in held if name.endswith((".so", ".pyc", REASON))]
+    assert not [name for name in held if name.endswith((".so", ".pyc", REASON, CUDA_REASON))]
 
 
 def test_the_wheel_holds_every_module(wheels):
     names = set(zipfile.ZipFile(wheels["native"]).namelist())
-    wanted = sources("compvae_fast", "*.py", "*.j2", "py.typed")
+    wanted = sources("compvae_fast", "*.py", "*.j2", "*.json", "py.typed")
     wanted |= {f"compvae_fast/{name}" for name in sources("kernels", "*.py")}
     assert wanted <= names
     unasked = {name for name in names - wanted if ".dist-info/" not in name}
-    assert unasked == set(native_modules(names))
+    assert unasked == {*native_modules(names), CUDA_REASON}  # these wheels are built without CUDA
 
 
 def test_each_wheel_holds_the_native_module_or_why_not(wheels):

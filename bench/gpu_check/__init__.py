@@ -1,0 +1,1 @@
+"""`make gpu-check`: what a machine with a CUDA device is asked."""

@@ -1,0 +1,47 @@
+"""Every CUDA kernel once, on small sets of odd shapes: what compute-sanitizer watches."""
+
+import torch
+
+from compvae_fast import ops, random, use_backend
+
+SIZES = ([5, 0, 33, 1, 70], [1100, 2])
+KINDS = ((torch.float32, 64), (torch.float32, 67), (torch.bfloat16, 64), (torch.float64, 5))
+
+
+def main(device: str = "cuda") -> None:
+    torch.manual_seed(0)
+    with use_backend("cuda"):
+        for sizes in SIZES:
+            offsets = torch.tensor([0, *torch.tensor(sizes).cumsum(0).tolist()], device=device)
+            for dtype, width in KINDS:
+                exercise(sum(sizes), width, dtype, offsets)
+        place = torch.arange(300, device=device)
+        random.normal(1, place, place, place), random.uniform(1, place, place, place)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    print("every kernel ran")
+
+
+def exercise(rows: int, width: int, dtype: torch.dtype, offsets: torch.Tensor) -> None:
+    def part(*shape):
+        return torch.randn(shape or (rows, width), device=offsets.device).to(dtype).requires_grad_()
+
+    q, p, sets = [part() for _ in range(3)], [part() for _ in range(2)], {"offsets": offsets}
+    results = []
+    for coupling in ("unit", "scaled"):
+        how = {**sets, "coupling": coupling}
+        results += [*ops.posterior_sum_and_kl(*q, *p, **how), ops.multiset_kl(*q, *p, **how)]
+        for path in (False, True):
+            results += ops.posterior_sum_and_log_ratio(*q, *p, path=path, **how)
+        results += ops.correlated_normal_rsample(*q, with_log_prob=True, **how)
+        results.append(ops.correlated_normal_log_prob(p[0], *q, **how))
+    results += [ops.sum_minus_self(q[0], pre="elu", post="tanh", **sets), *ops.product_of_experts(q[0], q[1], **sets)]
+    labels, tables = torch.randint(0, 3, (rows,), device=offsets.device), [part(3, width), part(3, width)]
+    results += [ops.prior_sum(labels, *tables, collapse=collapse, **sets) for collapse in (False, True)]
+    results += [ops.diag_normal_kl(q[0], q[1], *p), ops.gaussian_nll(*q)]
+    results.append(ops.discretized_logistic_nll(q[0].sigmoid(), *p))
+    sum(r.float().sum() for r in results).backward()
+
+
+if __name__ == "__main__":
+    main()

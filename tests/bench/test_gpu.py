@@ -1,0 +1,88 @@
+"""`make gpu-check`, as far as it goes without a GPU: what it runs, what it chooses from, how it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import emulation
+import pytest
+import torch
+
+from compvae_fast import backends
+from compvae_fast.registry import RECORDS
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+from gpu_check import check, exercise, measure  # noqa: E402
+
+
+def row(by, median, operation="multiset_kl", shapes="few parts", **others):
+    return {"operation": operation, "class": shapes, "by": by, "median": median, **others}
+
+
+def test_the_faster_backend_is_chosen_for_each_class():
+    rows = [row("cuda", 2.0), row("triton", 1.0), row("cuda", 1.0), row("triton", 8.0), row("eager", 1e-9),
+            row("cuda", 3.0, shapes="ragged"), row("triton", 2.0, shapes="ragged"),
+            row("triton", 1.0, operation="prior_sum_counts", shapes="rows"), {**row("cuda", 0), "median": 1e-9}]
+    del rows[-1]["median"]  # it failed
+    assert measure.choice(rows) == {"multiset_kl": {"few parts": "cuda", "ragged": "triton"},
+                                    "prior_sum": {"rows": "triton"}}
+
+
+def test_the_table_is_what_calls_go_by(monkeypatch):
+    """And what it does not name goes in the order of preference."""
+    monkeypatch.setattr(backends, "gpu_choice", lambda: {"choices": {"multiset_kl": {"ragged": "triton"}}})
+    monkeypatch.setattr(backends, "_reason", lambda name: "")
+    monkeypatch.setitem(backends._KNOWN, "triton", ("cuda", lambda: "", "compvae_fast.cuda"))
+    backends._preference.cache_clear()
+    try:
+        assert backends.resolve("multiset_kl", "cuda", "ragged") == "triton"
+        assert backends.resolve("multiset_kl", "cuda", "few parts") == "cuda"
+        assert backends.resolve("multiset_kl", "cpu") == "cpu"
+    finally:
+        backends._preference.cache_clear()
+
+
+def test_the_stored_table_says_whether_it_was_measured():
+    found = backends.gpu_choice()
+    assert set(found) == {"measured", "choices"} and (found["measured"] is None) == (found["choices"] == {})
+    known = {record.operation for record in RECORDS.values()}
+    assert set(found["choices"]) <= known
+    assert {name for row in found["choices"].values() for name in row.values()} <= {"cuda", "triton"}
+
+
+def test_every_case_has_a_class():
+    from compvae_fast.ops._library import shapes_of
+
+    for name, shape, dtype in measure.cases():
+        record = RECORDS[name]
+        arguments = record.arguments(shape.reduced(4096) if shape.elements > 4096 else shape, dtype=dtype)
+        assert shapes_of(record.registered, [arguments.get(a.name) for a in record.registered.all_arguments])
+
+
+def test_every_kernel_is_exercised(capsys):
+    if reason := emulation.why_not():
+        pytest.skip(reason)
+    with emulation.emulated():
+        exercise.main("cpu")
+    assert capsys.readouterr().out == "every kernel ran\n"
+
+
+def test_a_step_that_fails_or_takes_too_long_is_told(tmp_path, capsys):
+    steps = check.Check(tmp_path / "out")
+    assert steps.run("good", sys.executable, "-c", "print(1)", limit=60)
+    assert not steps.run("bad", sys.executable, "-c", "print('words'); raise SystemExit(3)", limit=60)
+    assert not steps.run("long", sys.executable, "-c", "import time; time.sleep(60)", limit=1)
+    assert not steps.run("missing", tmp_path / "nothing", limit=1)
+    assert {name: step["passed"] for name, step in steps.steps.items()} == {
+        "good": True, "bad": False, "long": False, "missing": False}
+    assert "words" in capsys.readouterr().out and (tmp_path / "out" / "check.json").exists()
+
+
+def test_without_a_device_it_ends_with_the_reason(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    command = [sys.executable, "-m", "gpu_check.check", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT / "bench", capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == "gpu-check: there is no CUDA device here\n"
+    assert not (tmp_path / "out").exists()

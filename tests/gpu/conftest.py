@@ -1,0 +1,23 @@
+"""What every test on a GPU needs: a device, and a backend that runs on it."""
+
+import pytest
+import torch
+
+import compvae_fast
+
+BACKENDS = [name for name, backend in compvae_fast.backends().items() if backend.device == "cuda"]
+
+
+@pytest.fixture(autouse=True)
+def _a_device():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
+@pytest.fixture(params=BACKENDS)
+def gpu_backend(request):
+    """Each backend of CUDA devices in turn; skipped, with the reason, where it is missing."""
+    if reason := compvae_fast.backends()[request.param].reason:
+        pytest.skip(f"{request.param}: {reason}")
+    with compvae_fast.use_backend(request.param):
+        yield request.param
