@@ -25,7 +25,7 @@ def backend_table() -> str:
     # what no GPU has seen is marked until `make gpu-check` has run on one
     measured = backends.gpu_choice()["measured"]
     on_gpu = f"run on {measured['device']}" if measured else "compiled and interpreted, not run on a GPU"
-    tried = (on_gpu if backend.device == "cuda" else "run" for backend in compvae_fast.backends().values())
+    tried = (on_gpu if name in ("cuda", "triton") else "run" for name in columns)
     lines.append(f"| how tried | {' | '.join(tried)} |")
     return "\n".join(lines)
 
