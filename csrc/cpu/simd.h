@@ -205,7 +205,10 @@ COMPVAE_INLINE Words32 interleave_low_words(Words64 even, Words64 odd) {
     return (Words32)_mm256_blend_epi32((__m256i)even, _mm256_slli_epi64((__m256i)odd, 32), 0xAA);
 #else
     Words32 r;
-    for (int i = 0; i < LANES; ++i) r[i] = uint32_t((i % 2 ? odd : even)[i / 2]);
+    for (int i = 0; i < LANES / 2; ++i) {
+        r[2 * i] = uint32_t(even[i]);
+        r[2 * i + 1] = uint32_t(odd[i]);
+    }
     return r;
 #endif
 }
