@@ -41,7 +41,7 @@ inline void for_each_place(const Sets& sets, Body body) {
     // A block of a small set takes about a microsecond, as waking a thread does.
     const int threads = int(count < sets.threads ? count : sets.threads);
     // Neighbouring blocks to one thread, which reads ahead, in pieces small enough to even out ragged sets.
-    const int64_t share = count / (threads * 16 + 1) + 1;
+    const int64_t share = count / (threads * 64 + 1) + 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         Worker worker;
