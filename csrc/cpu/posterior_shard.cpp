@@ -158,47 +158,74 @@ class Shard {
         rows(mu_q_, in.mu_q);
         rows(mu_p_, in.mu_p);
         rows(logvar_p_, in.logvar_p);
-        noise_.draw(part, n);
+        noise_.draw(part, n, [&](int k) {
+            for (int column = 0; column < BLOCK; column += N) {
+                logits_.prefetch(k, column);
+                logvar_q_.prefetch(k, column);
+            }
+        });
     }
 
     void add(int column, int n, T offset) {
         const V ref = load<V>(largest_ + column) < 0 ? V{} : load<V>(largest_ + column);
         const V m = load<V>(where_ + column) - offset, logvar_m = load<V>(logvar_m_ + column);
         const V sigma_m = exp(logvar_m * T(0.5));
-        V sum[STATE] = {}, normal_m{};
-        for (int k = 0; k < n; ++k) {
-            logits_.prefetch(k, column);
-            logvar_q_.prefetch(k, column);
-            mu_q_.prefetch(k, column);
-            mu_p_.prefetch(k, column);
-            logvar_p_.prefetch(k, column);
-            const auto is_m = m == T(k);
-            const auto unless_m = [&](V v) { return select<V>(is_m, V{}, v); };
-            const V lv = load<V>(logvar_q_[k] + column), lv_p = load<V>(logvar_p_[k] + column), x = lv - lv_p;
-            const V mean = load<V>(mu_q_[k] + column), difference = mean - load<V>(mu_p_[k] + column);
-            const V eps = load<V>(noise_[k] + column), ratio = exp(x), precision = exp(-lv_p);
-            const V e = unless_m(exp(load<V>(logits_[k] + column) - ref));
-            sum[OTHERS] += e;
-            sum[BASE] += unless_m(exp_excess(x, ratio) + difference * difference * precision);
-            sum[TRACE] += e * ratio;
-            sum[SQUARES] += e * e * (unit ? ratio : precision);
-            sum[MEANS] += mean;
-            normal_m = select<V>(is_m, eps, normal_m);
-            if constexpr (unit) {
-                const V d = sigma_m * expm1((lv - logvar_m) * T(0.5));
-                sum[NOISE] += unless_m(eps);
-                sum[SPREAD] += unless_m(d * eps);
-                sum[SHIFT] += e * d;
-            } else {
-                const V sigma = exp(lv * T(0.5));
-                sum[NOISE] += unless_m(sigma * eps);
-                sum[SPREAD] += unless_m(sigma * sigma);
-            }
-        }
+        V sum[STATE], normal_m;
+        if (!add_parts<true>(column, n, ref, m, logvar_m, sigma_m, sum, normal_m))
+            add_parts<false>(column, n, ref, m, logvar_m, sigma_m, sum, normal_m);
         for (int s = OTHERS; s < STATE; ++s) add_to(run_.row[s] + column, widen(sum[s]));
         const auto here = (m >= 0) & (m < T(n));
         for (int i = 0; i < N; ++i)
             if (here[i]) run_.row[NORMAL][column + i] = normal_m[i];
+    }
+
+    // QUICK is for log-variances that are not extreme, as in multiset.h; where one is, it returns false.
+    template <bool QUICK>
+    COMPVAE_INLINE bool add_parts(int column, int n, V ref, V m, V logvar_m, V sigma_m, V (&out)[STATE],
+                                  V& normal_out) const {
+        V sum[STATE] = {}, normal_m{}, index{};
+        typename Simd<T>::I largest{};
+        for (int k = 0; k < n; ++k, index += T(1)) {
+            mu_q_.prefetch(k, column);
+            mu_p_.prefetch(k, column);
+            logvar_p_.prefetch(k, column);
+            const auto is_m = m == index;
+            const auto add = [&](int s, V v) { sum[s] = select<V>(is_m, sum[s], sum[s] + v); };
+            const V lv = load<V>(logvar_q_[k] + column), lv_p = load<V>(logvar_p_[k] + column), x = lv - lv_p;
+            const V nu = load<V>(logits_[k] + column) - ref;
+            V e, sigma, precision;
+            if constexpr (QUICK) {
+                V powers[] = {nu, lv * T(0.5), -lv_p};
+                exp_abreast(powers);
+                e = powers[0], sigma = powers[1], precision = powers[2];
+            } else {
+                e = exp(nu), sigma = exp(lv * T(0.5)), precision = exp(-lv_p);
+            }
+            const V variance = sigma * sigma, ratio = QUICK ? variance * precision : exp(x);
+            const V mean = load<V>(mu_q_[k] + column), difference = mean - load<V>(mu_p_[k] + column);
+            const V eps = load<V>(noise_[k] + column);
+            largest = maximum(largest, maximum(magnitude_bits(lv), magnitude_bits(lv_p)));
+            e = select<V>(is_m, V{}, e);
+            sum[OTHERS] += e;
+            add(BASE, exp_excess(x, ratio) + difference * difference * precision);
+            sum[TRACE] += e * ratio;
+            sum[SQUARES] += e * (e * (unit ? ratio : precision));
+            sum[MEANS] += mean;
+            normal_m = select<V>(is_m, eps, normal_m);
+            if constexpr (unit) {
+                const V y = (lv - logvar_m) * T(0.5);
+                const V d = select<V>(is_small(y, TAIL), sigma_m * (exp_tail(y) * (y * y) + y), sigma - sigma_m);
+                add(NOISE, eps);
+                add(SPREAD, d * eps);
+                sum[SHIFT] += e * d;
+            } else {
+                add(NOISE, sigma * eps);
+                add(SPREAD, variance);
+            }
+        }
+        std::memcpy(out, sum, sizeof sum);
+        normal_out = normal_m;
+        return !QUICK || all(largest <= magnitude_bits(splat<V>(T(MODERATE))));
     }
 };
 
