@@ -6,8 +6,6 @@ kernels run in Triton's interpreter on CPU tensors: slow, for tests.
 
 import os
 
-import torch
-
 _OLDEST = (3, 6)
 
 
@@ -29,6 +27,8 @@ def note() -> str:
 def reason_missing() -> str:
     """Why these kernels cannot be used; empty where they can."""
     if not is_interpreted():
+        import torch  # not before it is needed: the choice of a backend serves callers without torch too
+
         if not torch.cuda.is_available():
             return "torch sees no CUDA device; with TRITON_INTERPRET=1 the kernels run interpreted on the CPU"
         if torch.version.hip:
