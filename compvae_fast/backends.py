@@ -49,10 +49,25 @@ def _numba_reason() -> str:
     return numba.reason_missing()
 
 
+def _torch_reason() -> str:
+    """Why torch, which the kernels for devices go by, cannot be had; empty where it can."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        return f"torch cannot be imported: {error}"
+    return ""
+
+
 def _cuda_reason() -> str:
+    if reason := _torch_reason():
+        return reason
     from compvae_fast import cuda
 
     return cuda.reason_missing()
+
+
+def _triton_reason() -> str:
+    return _torch_reason() or triton.reason_missing()
 
 
 # name -> (device, why it cannot be used here or "", package that holds one module for each operation)
@@ -60,7 +75,7 @@ _KNOWN: dict[str, tuple[str, Callable[[], str], str]] = {
     "cpu": ("cpu", _cpu_reason, "compvae_fast.native"),
     "numba": ("cpu", _numba_reason, "compvae_fast.kernels.numba"),
     "cuda": ("cuda", _cuda_reason, "compvae_fast.cuda"),
-    "triton": (triton.device(), triton.reason_missing, "compvae_fast.kernels.triton"),
+    "triton": (triton.device(), _triton_reason, "compvae_fast.kernels.triton"),
     "reference": ("any", _reference_reason, "compvae_fast.reference"),
 }
 _NOTES: dict[str, Callable[[], str]] = {"triton": triton.note}
