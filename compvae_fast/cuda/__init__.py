@@ -78,7 +78,7 @@ class _Functions(SimpleNamespace):
     queue: Queue
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        return functools.partial(self.queue, name)
+        return functools.partial(self.queue.__call__, name)
 
 
 @functools.cache

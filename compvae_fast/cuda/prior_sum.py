@@ -42,6 +42,7 @@ def backward(queue: Queue, grad_w, *arguments):
         return tuple(g.zero_() for g in gradients)
     sets = sets_of(mu, labels, counts, offsets, lengths, set_index, part_start, seed)
     classes, collapsed = mu.shape[0], counts is not None or collapse
+    members: tuple[Tensor, Tensor, Tensor | None, Tensor | None]
     if collapsed:
         numbers = _numbers(queue, sets, native.index(labels), counts, classes)
         members = _by_counts(numbers)
