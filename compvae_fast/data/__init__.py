@@ -1,5 +1,5 @@
 """The problems' data and the measures of generated wholes."""
 
-from . import metrics, sines
+from . import households, metrics, sines
 
-__all__ = ["metrics", "sines"]
+__all__ = ["households", "metrics", "sines"]
