@@ -175,8 +175,8 @@ def _edit(options: Namespace) -> int:
     )
     if not remove and not add:
         raise BadInput("--remove, --add: expected labels for at least one of them")
-    x, labels = generation.read_wholes(Path(options.input))
-    edited = generation.edit_wholes(trained, x, labels, remove=remove, add=add, seed=options.seed)
+    wholes = generation.read_wholes(Path(options.input), trained.model.problem)
+    edited = generation.edit_wholes(trained, **wholes, remove=remove, add=add, seed=options.seed)
     generation.write_wholes(out, edited)
     _say(f"{out} holds x {list(edited['x'].shape)}")
     return 0

@@ -10,13 +10,14 @@ Source: paper section 4.2, thesis eq. 9.15.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..nn.sets import Sets
-from ..random import Stream, fold, normal, uniform
+from ..random import Stream, fold, normal
+from .metrics import standard_normals
+from .problem import Problem
 
 LENGTH = 200
 PERIOD = 100
@@ -27,76 +28,6 @@ AMPLITUDE_DEVIATION = 0.3
 PHASE_DEVIATION = math.pi / 2
 
 
-class Batch(NamedTuple):
-    """Wholes x [B, 200] and the labels of their parts: [B, K], or [N] with offsets [B+1]."""
-
-    x: Tensor
-    labels: Tensor
-    offsets: Tensor | None
-
-
-def sample_labels(
-    batch: int,
-    k_max: int,
-    *,
-    seed: int | Tensor,
-    k_min: int = 1,
-    k_exponent: float = 0.0,
-    k_per_batch: int | None = None,
-    labels: tuple[int, int] = LABELS,
-    set_start: int = 0,
-    device: torch.device | str | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Multisets with K parts, P(K) ~ K^k_exponent on k_min..k_max, and uniform labels.
-
-    Args:
-        batch: B, the number of sets.
-        k_max, k_min: largest and smallest K.
-        seed: int or 0-d int64 tensor.
-        k_exponent: 0 is uniform, negative prefers small sets.
-        k_per_batch: None lets every set draw its own K, an int G cuts the batch in G equal groups
-            of one K each (paper: 1).
-        labels: smallest and largest label.
-        set_start: index of the first set, for a batch drawn in shards (of any sizes when every set
-            draws its own K).
-        device: of the results.
-
-    Returns:
-        (labels [B, K] int64, None) when k_per_batch is 1, else (labels [N], offsets [B+1] int64).
-
-    Raises:
-        ValueError: a range that is empty, or a group count that does not divide the batch.
-
-    >>> sample_labels(2, 3, seed=0, k_min=3, k_per_batch=1)[0].shape
-    torch.Size([2, 3])
-    """
-    if not 1 <= k_min <= k_max:
-        raise ValueError(f"k_min, k_max: expected 1 <= k_min <= k_max, got {k_min} and {k_max}")
-    if not labels[0] <= labels[1]:
-        raise ValueError(f"labels: expected (smallest, largest), got {labels}")
-    if k_per_batch is not None and (k_per_batch < 1 or batch % k_per_batch):
-        raise ValueError(f"k_per_batch: expected a divisor of the batch, {batch}, got {k_per_batch}")
-    seed = fold(seed, Stream.LABELS)
-    sets = torch.arange(batch, device=device)
-    drawers = sets + set_start if k_per_batch is None else sets * k_per_batch // max(batch, 1)
-    zero = torch.zeros((), dtype=torch.int64, device=device)
-    sizes = torch.arange(k_min, k_max + 1, dtype=torch.float64, device=device)
-    chances = sizes.pow(k_exponent).cumsum(0)
-    counts = torch.searchsorted(
-        chances, uniform(seed, drawers, zero, zero + 4).double() * chances[-1], right=True
-    ).clamp(max=k_max - k_min) + k_min
-    if k_per_batch == 1:
-        width = int(counts[0]) if batch else k_min
-        shape, offsets = torch.zeros(batch, width, dtype=torch.int64, device=device), None
-    else:
-        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        shape = torch.zeros(int(offsets[-1]), dtype=torch.int64, device=device)
-    of_set, of_part = Sets.of(shape, offsets).positions(shape.shape[-1])
-    drawn = uniform(seed, of_set + set_start, of_part, zero).double().squeeze(-1)
-    span = labels[1] - labels[0] + 1
-    return (drawn * span).long().clamp(max=span - 1) + labels[0], offsets
-
-
 def amplitudes_and_phases(
     labels: Tensor,
     *,
@@ -105,20 +36,21 @@ def amplitudes_and_phases(
     seed: int | Tensor,
     phase_deviation: float = PHASE_DEVIATION,
     set_start: int = 0,
+    part_start: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """The parts' own (a, k): a ~ N(1, 0.3), k ~ N(0, phase_deviation) in radians.
 
     Args:
         labels: [B, K], or [N] with offsets [B+1]; only the shape matters.
         offsets, lengths: the layout.
-        seed: int or 0-d int64 tensor; set_start: index of the first set.
+        seed: int or 0-d int64 tensor; set_start: index of the first set; part_start: of each set's first part.
 
     Returns:
         Two float32 tensors like ``labels``.
     """
     of_set, of_part = Sets.of(labels, offsets, lengths).positions(labels.shape[-1])
     draws = normal(
-        fold(seed, Stream.DATA), of_set + set_start, of_part, torch.arange(2, device=labels.device)
+        fold(seed, Stream.DATA), of_set + set_start, of_part + part_start, torch.arange(2, device=labels.device)
     )
     amplitude, phase = draws.unbind(-1)
     return AMPLITUDE_MEAN + AMPLITUDE_DEVIATION * amplitude, phase_deviation * phase
@@ -176,6 +108,7 @@ def wholes(
     seed: int | Tensor,
     phase_deviation: float = PHASE_DEVIATION,
     set_start: int = 0,
+    part_start: int = 0,
 ) -> Tensor:
     """True wholes of the labels, their amplitudes and phases drawn by ``amplitudes_and_phases``.
 
@@ -194,7 +127,7 @@ def wholes(
     sets = Sets.of(labels, offsets, lengths)
     amplitude, phase = amplitudes_and_phases(
         labels, offsets=offsets, lengths=lengths, seed=seed, phase_deviation=phase_deviation,
-        set_start=set_start,
+        set_start=set_start, part_start=part_start,
     )
     if labels.numel() == 0:
         return torch.zeros(sets.batch, LENGTH, device=labels.device)
@@ -212,29 +145,52 @@ def wholes(
     return _saturate(total, sets.counts).float()
 
 
-def draw(
-    batch: int,
-    k_max: int,
-    *,
-    seed: int | Tensor,
-    k_min: int = 1,
-    k_exponent: float = 0.0,
-    k_per_batch: int | None = None,
-    labels: tuple[int, int] = LABELS,
-    phase_deviation: float = PHASE_DEVIATION,
-    set_start: int = 0,
-    device: torch.device | str | None = None,
-) -> Batch:
-    """A training batch: the arguments of ``sample_labels``, and true ``wholes`` of the labels.
+def part_moments() -> tuple[tuple[float, float], tuple[float, float]]:
+    """Means and standard deviations of a part's (a cos k, a sin k), whose covariance is 0.
 
-    >>> draw(4, 2, seed=1).x.shape
-    torch.Size([4, 200])
+    From E cos k = exp(-v/2) and E cos 2k = exp(-2v) for the phase's variance v.
+
+    >>> [[round(v, 3) for v in pair] for pair in part_moments()]
+    [[0.291, 0.0], [0.681, 0.736]]
     """
-    drawn, offsets = sample_labels(
-        batch, k_max, seed=seed, k_min=k_min, k_exponent=k_exponent, k_per_batch=k_per_batch,
-        labels=labels, set_start=set_start, device=device,
-    )
-    x = wholes(
-        drawn, offsets=offsets, seed=seed, phase_deviation=phase_deviation, set_start=set_start
-    )
-    return Batch(x, drawn, offsets)
+    variance = PHASE_DEVIATION**2
+    square = AMPLITUDE_MEAN**2 + AMPLITUDE_DEVIATION**2
+    mean = AMPLITUDE_MEAN * math.exp(-variance / 2)
+    deviation_cos = math.sqrt(square * (1 + math.exp(-2 * variance)) / 2 - mean**2)
+    deviation_sin = math.sqrt(square * (1 - math.exp(-2 * variance)) / 2)
+    return (mean, 0.0), (deviation_cos, deviation_sin)
+
+
+def two_moment_parts(labels: Tensor, n: int, *, seed: int | Tensor) -> Tensor:
+    """n wholes [n, 200] of parts known by their first two moments behind the exact saturation.
+
+    Args:
+        labels: [K], one multiset.
+    """
+    means, deviations = torch.tensor(part_moments(), dtype=torch.float64)
+    noise = standard_normals(seed, n, 2 * len(labels)).view(n, len(labels), 2)
+    cosine, sine = (means + deviations * noise).unbind(-1)
+    phase, amplitude = torch.atan2(sine, cosine), torch.hypot(sine, cosine)
+    return combine(curves(labels.expand(n, -1), amplitude, phase)).float()
+
+
+class Sines(Problem):
+    """The 1D problem as models, trainer and report know it."""
+
+    name = "sines"
+    shape = (LENGTH,)
+    labels = LABELS
+    grows_with_parts = True
+    recipe_options = ("phase_deviation",)
+
+    def wholes(self, labels, *, features=None, context=None, **options):
+        self.check(features, context)
+        return wholes(labels, **options)
+
+    def rivals(self, labels, n, *, seed, **given):
+        return {**super().rivals(labels, n, seed=seed, **given), "moments": two_moment_parts(labels, n, seed=seed)}
+
+
+PROBLEM = Sines()
+draw = PROBLEM.draw
+sample_labels = PROBLEM.sample_labels

@@ -19,6 +19,9 @@ def edit_wholes(
     *,
     remove: list[int],
     add: list[int],
+    features: np.ndarray | None = None,
+    context: np.ndarray | None = None,
+    added_features: np.ndarray | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Wholes as they would have been without some of their parts and with new ones.
@@ -28,29 +31,39 @@ def edit_wholes(
 
     Args:
         run: from ``load_run``.
-        x: wholes [n, 200] float32.
+        x: wholes [n, ...] float32.
         labels: of their parts, [n, K] int64.
         remove, add: labels; one that is listed twice counts twice.
+        features, context: of the parts, [n, K, F] float32, and of the wholes, [n, C], where the problem has them.
+        added_features: of the parts that are added, [M, F].
         seed: of the draws.
 
-    Returns arrays: x [n, 200], the mean of p(x | z, w~) after the edit, scale [n, 200], its standard
-    deviation, labels [n, K'], and reconstruction [n, 200], the mean before the edit. Raises BadInput for
-    a whole that has no such part left, and for labels the model does not have.
+    Returns arrays: x [n, ...], the mean of p(x | z, w~) after the edit, scale [n, ...], its standard
+    deviation, labels [n, K'], and reconstruction [n, ...], the mean before the edit; features [n, K', F] and context
+    where there are any. Raises BadInput for a whole that has no such part left, and for labels the model does not have.
     """
     model = run.model
-    kept_first, kept = _removed_last(torch.from_numpy(labels.copy()), remove)
+    order, kept = _removed_last(torch.from_numpy(labels.copy()), remove)
+    ordered = torch.from_numpy(labels.copy()).gather(1, order)
+    located = None if features is None else torch.from_numpy(features.copy())
+    if located is not None:
+        located = located.gather(1, order.unsqueeze(-1).expand_as(located))
+    under = None if context is None else torch.from_numpy(context.copy())
+    new = None if added_features is None else torch.from_numpy(added_features)
     try:
-        parts = model.encode(torch.from_numpy(x), kept_first, seed=seed)
+        parts = model.encode(torch.from_numpy(x), ordered, features=located, context=under, seed=seed)
         edited = parts.subset(range(kept))
         if add:
-            edited = edited.add(add, seed=seed)
-    except IndexError as error:
+            edited = edited.add(add, features=new, seed=seed)
+    except (IndexError, ValueError) as error:
         raise BadInput(str(error)) from error
     after = model.decode(edited)
+    described = {"features": edited.features, "context": edited.context}
     return {
         "x": after.mean.numpy(),
         "scale": after.stddev.numpy(),
         "labels": edited.labels.numpy(),
+        **{name: values.numpy() for name, values in described.items() if values is not None},
         "reconstruction": model.decode(parts).mean.numpy(),
         "seed": np.uint64(seed),
         "preset": np.str_(model.config.preset),
@@ -59,7 +72,7 @@ def edit_wholes(
 
 
 def _removed_last(labels: Tensor, remove: list[int]) -> tuple[Tensor, int]:
-    """Each row with the parts to remove moved to its end, and how many stay."""
+    """The order of each row's parts with those to remove at its end, and how many stay."""
     stays = torch.ones_like(labels, dtype=torch.bool)
     for label in remove:
         here = (labels == label) & stays
@@ -70,4 +83,4 @@ def _removed_last(labels: Tensor, remove: list[int]) -> tuple[Tensor, int]:
             )
         stays[torch.arange(len(labels)), here.int().argmax(1)] = False
     order = torch.argsort((~stays).int(), dim=1, stable=True)
-    return labels.gather(1, order), labels.shape[1] - len(remove)
+    return order, labels.shape[1] - len(remove)

@@ -21,6 +21,8 @@ def generate_wholes(
     labels: list[int] | None = None,
     counts: dict[int, int] | None = None,
     labels_file: Path | None = None,
+    features: np.ndarray | None = None,
+    context: np.ndarray | None = None,
     n: int = 1,
     first: int = 0,
     seed: int = 0,
@@ -34,13 +36,14 @@ def generate_wholes(
         labels: the multiset, a label a part; or
         counts: {label: number of parts}, at a cost that does not depend on how many; or
         labels_file: a file of labels, any number of them, read as they are needed (``streaming.open_parts``).
+        features: of the parts, [K, F], and context: the external factors, [C], where the run's problem has them.
         n: draws.
         first: index of the first draw: of many draws with one seed, any can be made alone.
         seed: of the draws, 0 to 2^64 - 1.
         noise: whether observation noise is added to the mean of p(x | z, w~).
         progress: called with the number of labels read since it was last called, where they are in a file.
 
-    Returns arrays: x [n, 200] float32, labels [K] or counts [C] (of labels first..last) or parts, the number of labels
+    Returns arrays: x [n, ...] float32, labels [K] or counts [C] (of labels first..last) or parts, the number of labels
     in the file; and seed, first, noise, preset and step, by which they can be made again. Raises BadInput naming the
     argument.
     """
@@ -60,8 +63,13 @@ def generate_wholes(
         every = range(config.first_label, config.first_label + config.num_labels)
         multiset = {"labels": labels} if counts is None else {"counts": [counts.get(label, 0) for label in every]}
         asked = {name: np.array(values, dtype=np.int64) for name, values in multiset.items()}
+        described = {"features": features, "context": context}
+        asked |= {name: values.astype(np.float32) for name, values in described.items() if values is not None}
         draws |= {name: torch.from_numpy(values) for name, values in asked.items()}
-        x = run.model.generate(**draws)
+        try:
+            x = run.model.generate(**draws)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
     return {
         "x": x.cpu().numpy(),
         **asked,

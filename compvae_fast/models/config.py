@@ -6,6 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from ..data import problems
+from .networks import KINDS
+
 
 @dataclass(frozen=True)
 class CompVAEConfig:
@@ -13,7 +16,9 @@ class CompVAEConfig:
 
     Args:
         preset: the name it started from, kept for the record.
+        problem: what the wholes are, a name of ``data.problems()``.
         network: "tables" (the paper's tables 1 to 6) or "compact" (ours).
+        aggregation: None, or "saturating" for w~ / (1 + gamma |w~|) with gamma learned (thesis eq. 9.16).
         coupling: "unit" (paper eq. 6) or "scaled" (thesis eq. 9.6).
         released: GraphBlocks in the order of the authors' released code ("tables" only).
         w_dim, z_dim: widths of each part's latent and of the whole's own.
@@ -34,6 +39,7 @@ class CompVAEConfig:
     """
 
     preset: str = "sines"
+    problem: str = "sines"
     network: str = "tables"
     coupling: str = "unit"
     released: bool = False
@@ -54,10 +60,14 @@ class CompVAEConfig:
     generation_weight: float = 0.0
     generation_sets: int = 64
     generation_from: float = 0.0
+    aggregation: str | None = None
 
     def __post_init__(self) -> None:
-        if self.network not in ("tables", "compact"):
-            raise ValueError(f"network: expected 'tables' or 'compact', got {self.network!r}")
+        for name, known in (("problem", problems()), ("network", KINDS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.aggregation not in (None, "saturating"):
+            raise ValueError(f"aggregation: expected None or 'saturating', got {self.aggregation!r}")
         if self.coupling not in ("unit", "scaled"):
             raise ValueError(f"coupling: expected 'unit' or 'scaled', got {self.coupling!r}")
         for name in ("w_dim", "z_dim", "hidden", "num_labels", "generation_sets"):

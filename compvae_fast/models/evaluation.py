@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,13 +21,15 @@ def elbo(
     *,
     offsets: Tensor | None = None,
     lengths: Tensor | None = None,
+    features: Tensor | None = None,
+    context: Tensor | None = None,
     samples: int = 1,
     seed: int,
 ) -> Tensor:
     """Evidence lower bound on log p(x | {l_i}): minus the mean total loss over ``samples`` posterior draws.
 
     Args:
-        x: [B, 200]; labels, offsets, lengths: as ``CompVAE.loss`` takes them.
+        x: [B, *shape]; labels, offsets, lengths, features, context: as ``CompVAE.loss`` takes them.
         samples: posterior draws per set, >= 1.
         seed: of the draws.
 
@@ -36,8 +38,9 @@ def elbo(
     """
     draws = _draw_seeds("samples", samples, seed)
     total = x.new_zeros(())
+    where: dict[str, Any] = {"offsets": offsets, "lengths": lengths, "features": features, "context": context}
     for s in draws:
-        total = total + model.loss(x, labels, offsets=offsets, lengths=lengths, seed=s).total
+        total = total + model.loss(x, labels, **where, seed=s).total
     return -total / samples
 
 
@@ -49,6 +52,8 @@ def iw_bound(
     k: int,
     offsets: Tensor | None = None,
     lengths: Tensor | None = None,
+    features: Tensor | None = None,
+    context: Tensor | None = None,
     seed: int,
 ) -> Tensor:
     """Importance-weighted bound: E log 1/k sum_s p(x, latents_s) / q(latents_s | x), one estimate of it.
@@ -57,14 +62,14 @@ def iw_bound(
     from the noise they were drawn with, never from the inverse of the draw.
 
     Args:
-        x: [B, 200]; labels, offsets, lengths: as ``CompVAE.loss`` takes them.
+        x: [B, *shape]; labels, offsets, lengths, features, context: as ``CompVAE.loss`` takes them.
         k: posterior draws, >= 1; their noise is that of ``elbo`` with the same seed.
         seed: of the draws.
 
     Returns:
         [B], nats. Source: Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", 2016.
     """
-    where = {"offsets": offsets, "lengths": lengths}
+    where: dict[str, Any] = {"offsets": offsets, "lengths": lengths, "features": features, "context": context}
     draws = _draw_seeds("k", k, seed)
     weights = torch.stack([model.log_weight(x, labels, **where, seed=s) for s in draws])
     return weights.logsumexp(0) - math.log(k)

@@ -30,6 +30,8 @@ class Parts:
         offsets: [B+1] for ragged sets.
         lengths: [B] for padded sets.
         z: [B, Z], or None for z of its prior.
+        features: continuous features of the parts, like labels with F numbers each, or None; every edit carries them.
+        context: external factors [B, C], or None.
 
     Source: the multi-ensemblist operations of paper sections 1 and 4.1.
     """
@@ -40,6 +42,8 @@ class Parts:
     offsets: Tensor | None = None
     lengths: Tensor | None = None
     z: Tensor | None = None
+    features: Tensor | None = None
+    context: Tensor | None = None
 
     @property
     def sets(self) -> Sets:
@@ -56,12 +60,19 @@ class Parts:
         """w~ [B, D], the sum of each set's parts."""
         return self.sets.sum(self.w)
 
-    def add(self, other: Parts | Tensor | Sequence[int] | int, *, seed: int | Tensor | None = None) -> Parts:
+    def add(
+        self,
+        other: Parts | Tensor | Sequence[int] | int,
+        *,
+        features: Tensor | None = None,
+        seed: int | Tensor | None = None,
+    ) -> Parts:
         """The union with other parts.
 
         Args:
             other: Parts of as many sets, or the labels of parts drawn from p(w|l): an int, [M] for every
                 set alike, or [B, M].
+            features: of the parts that are drawn, [M, F] or [B, M, F], where the model's parts have them.
             seed: of the draw; unused beside Parts.
 
         Raises:
@@ -78,7 +89,9 @@ class Parts:
                 raise ValueError(
                     f"other: expected labels [M] or [{sets.batch}, M], got {list(labels.shape)}"
                 )
-            other = self.model.prior_parts(labels, seed=seed)
+            if features is not None and features.dim() == 2:
+                features = features.expand(sets.batch, *features.shape)
+            other = self.model.prior_parts(labels, features=features, context=self.context, seed=seed)
         theirs = other.sets
         if theirs.batch != sets.batch or other.w.shape[-1] != self.w.shape[-1]:
             raise ValueError(
@@ -90,6 +103,7 @@ class Parts:
                 self,
                 w=torch.cat([self.w, other.w], dim=1),
                 labels=torch.cat([self.labels, other.labels], dim=1),
+                features=_joined(self.features, other.features, dim=1),
             )
         mine, yours = self.ragged(), other.ragged()
         first, second = mine.sets.owner, yours.sets.owner
@@ -100,6 +114,7 @@ class Parts:
             mine,
             w=torch.cat([mine.w, yours.w])[order],
             labels=torch.cat([mine.labels, yours.labels])[order],
+            features=_rows(_joined(mine.features, yours.features, dim=0), order),
             offsets=mine.offsets + yours.offsets,
         )
 
@@ -112,20 +127,30 @@ class Parts:
         position = self._positions([index])
         return self._keep(~self._marked(position))
 
-    def replace(self, index: int, label: int, *, seed: int | Tensor | None = None) -> Parts:
+    def replace(
+        self, index: int, label: int, *, features: Tensor | None = None, seed: int | Tensor | None = None
+    ) -> Parts:
         """With the part at ``index`` of every set drawn anew from p(w|label), in its old place.
+
+        ``features`` are the new part's, [F] or [B, F], where the model's parts have them.
 
         Raises:
             IndexError: a set that has no such part, or a label out of range.
         """
         position = self._positions([index])
         batch = self.sets.batch
-        new = self.model.prior_parts(self.labels.new_full((batch, 1), label), seed=seed)
+        if features is not None:
+            features = features.expand(batch, features.shape[-1]).unsqueeze(1)
+        one = self.labels.new_full((batch, 1), label)
+        new = self.model.prior_parts(one, features=features, context=self.context, seed=seed)
         marked = self._marked(position)
         w, labels = self.w.clone(), self.labels.clone()
         w[marked] = new.w[:, 0]
         labels[marked] = label
-        return dataclasses.replace(self, w=w, labels=labels)
+        kept = None if self.features is None else self.features.clone()
+        if kept is not None and features is not None:
+            kept[marked] = features[:, 0]
+        return dataclasses.replace(self, w=w, labels=labels, features=kept)
 
     def subset(self, indices: Sequence[int]) -> Parts:
         """Only the parts at ``indices`` of every set, each once, in their old order.
@@ -143,7 +168,12 @@ class Parts:
         present = torch.ones_like(self.labels, dtype=torch.bool) if sets.mask is None else sets.mask
         offsets = torch.cat([sets.counts.new_zeros(1), sets.counts.cumsum(0)])
         return dataclasses.replace(
-            self, w=self.w[present], labels=self.labels[present], offsets=offsets, lengths=None
+            self,
+            w=self.w[present],
+            labels=self.labels[present],
+            features=_rows(self.features, present),
+            offsets=offsets,
+            lengths=None,
         )
 
     def _positions(self, indices: list[int]) -> Tensor:
@@ -170,10 +200,24 @@ class Parts:
         counts = sets.sum(kept.to(torch.float64).unsqueeze(-1)).squeeze(-1).long()
         if self.offsets is None and self.lengths is None:
             shape = (sets.batch, int(counts[0]) if sets.batch else 0)
+            features = _rows(self.features, kept)
             return dataclasses.replace(
-                self, w=self.w[kept].view(*shape, self.w.shape[-1]), labels=self.labels[kept].view(shape)
+                self,
+                w=self.w[kept].view(*shape, self.w.shape[-1]),
+                labels=self.labels[kept].view(shape),
+                features=None if features is None else features.view(*shape, features.shape[-1]),
             )
         mine = self.ragged()
         kept = kept if self.offsets is not None else kept[sets.mask]
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return dataclasses.replace(mine, w=mine.w[kept], labels=mine.labels[kept], offsets=offsets)
+        return dataclasses.replace(
+            mine, w=mine.w[kept], labels=mine.labels[kept], features=_rows(mine.features, kept), offsets=offsets
+        )
+
+
+def _rows(features: Tensor | None, index: Tensor) -> Tensor | None:
+    return None if features is None else features[index]
+
+
+def _joined(one: Tensor | None, other: Tensor | None, dim: int) -> Tensor | None:
+    return None if one is None or other is None else torch.cat([one, other], dim=dim)

@@ -6,8 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nn import GaussianHead, GraphBlock, Residual, Sets, bounded_logvar, start_constant
+from ..data import problem
+from ..nn import (
+    GaussianHead,
+    GaussianObservation,
+    GaussianTable,
+    GraphBlock,
+    Residual,
+    bounded_logvar,
+    start_constant,
+)
 from ..random import Stream, fold, normal
+from .config import CompVAEConfig
+from .given import Given
+from .networks import Networks
 
 FEATURES = 800
 STATE = 2048
@@ -35,7 +47,7 @@ class Features(nn.Sequential):
             nn.ELU(),
         )
 
-    def forward(self, x: Tensor, sets: Sets, labels: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, given: Given) -> Tensor:  # type: ignore[override]
         return super().forward(x)
 
 
@@ -61,6 +73,9 @@ class PriorZ(nn.Sequential):
         super().__init__(
             nn.Linear(w_dim, 1280), nn.ELU(), GaussianHead(1280, z_dim, sigma_min)
         )
+
+    def forward(self, w_sum: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return super().forward(w_sum)
 
 
 class PosteriorW(nn.Module):
@@ -89,12 +104,12 @@ class PosteriorW(nn.Module):
         self,
         features: Tensor,
         z: Tensor,
-        labels: Tensor,
-        sets: Sets,
+        given: Given,
         prior: tuple[Tensor, Tensor],
         seed: int | Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """mu, logvar and logits of q, each [B, K, D] or [N, D]; labels count from 0."""
+        """mu, logvar and logits of q, each [B, K, D] or [N, D]."""
+        labels, sets = given.labels, given.sets
         of_set, of_part = sets.positions(labels.shape[-1])
         coordinates = torch.arange(self.embedding.embedding_dim, device=z.device)
         noise = normal(fold(seed, Stream.NODE), of_set, of_part, coordinates)
@@ -108,7 +123,7 @@ class PosteriorW(nn.Module):
 
 
 class Observation(nn.Module):
-    """p(x|z,w~), paper table 2: w~ [B, D] and z [B, Z] -> mu, logvar [B, 200]."""
+    """p(x|z,w~), paper table 2: w~ [B, D] and z [B, Z] -> GaussianObservation [B, 200]."""
 
     def __init__(self, w_dim: int, z_dim: int, sigma_min: float) -> None:
         super().__init__()
@@ -138,6 +153,21 @@ class Observation(nn.Module):
             last,
         )
 
-    def forward(self, w_sum: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, w_sum: Tensor, z: Tensor, context: Tensor | None = None) -> GaussianObservation:
         out = self.layers(torch.cat([w_sum, z], dim=-1))[:, :, 35:235]
-        return out[:, 0], bounded_logvar(out[:, 1], self.sigma_min)
+        return GaussianObservation(out[:, 0], bounded_logvar(out[:, 1], self.sigma_min))
+
+
+def build(config: CompVAEConfig) -> Networks:
+    """The networks of a configuration of kind "tables"."""
+    c = config
+    if problem(c.problem).shape != (200,):
+        raise ValueError(f"network: 'tables' is for the 1D problem of the paper, got the problem {c.problem!r}")
+    return Networks(
+        GaussianTable(c.num_labels, c.w_dim, c.sigma_min),
+        Features(),
+        PosteriorZ(c.z_dim, c.sigma_min),
+        PosteriorW(c.w_dim, c.z_dim, c.num_labels, c.sigma_min, c.released),
+        PriorZ(c.w_dim, c.z_dim, c.sigma_min),
+        Observation(c.w_dim, c.z_dim, c.sigma_min),
+    )

@@ -47,7 +47,7 @@ class GaussianTable(nn.Module):
         sigma_min: smallest standard deviation.
         logvar: initial unbounded log-variances, [C, D] or broadcast to it.
 
-    Returns (forward): mu [C, D] and logvar [C, D]. Source: paper A.1.1.
+    Returns (forward): mu and logvar of parts with the given labels, counted from 0, [..., D]. Source: paper A.1.1.
     """
 
     def __init__(self, classes: int, features: int, sigma_min: float, logvar: Tensor | float = 0.0) -> None:
@@ -57,8 +57,13 @@ class GaussianTable(nn.Module):
         start = torch.as_tensor(logvar, dtype=self.mu.dtype).expand(classes, features)
         self.logvar = nn.Parameter(start.clone())
 
-    def forward(self) -> tuple[Tensor, Tensor]:
+    def table(self) -> tuple[Tensor, Tensor]:
+        """mu and logvar of every label, [C, D]."""
         return self.mu, bounded_logvar(self.logvar, self.sigma_min)
+
+    def forward(self, labels: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mu, logvar = self.table()
+        return F.embedding(labels, mu), F.embedding(labels, logvar)
 
 
 class GaussianHead(nn.Module):

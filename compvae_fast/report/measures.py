@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compvae_fast.data import metrics, sines
-from compvae_fast.models import CompVAE, elbo, iw_bound
+from compvae_fast.data import Description, metrics
+from compvae_fast.models import CompVAE, Parts, elbo, iw_bound
 from compvae_fast.random import Stream, fold
 from compvae_fast.training import BadInput
 
@@ -53,35 +53,42 @@ def measure(
     rows = []
     for k in sizes:
         at_k = fold(fold(seed, Stream.EVALUATION), k)
-        labels, _ = sines.sample_labels(multisets, k, k_min=k, k_per_batch=1, seed=at_k)
-        compared = [_compare(model, one, n, fold(at_k, i)) for i, one in enumerate(labels)]
+        asked = model.problem.describe(multisets, k, k_min=k, k_per_batch=1, seed=at_k)
+        compared = [_compare(model, asked, i, n, fold(at_k, i)) for i in range(multisets)]
         row: dict[str, Any] = {"k": k}
         row |= {name: sum(c[name] for c in compared) / multisets for name in compared[0]}
         rows.append(row | _bits(model, k, bound_sets, importance, at_k))
     return rows
 
 
-def _compare(model: CompVAE, labels: Tensor, n: int, seed: int) -> dict[str, float]:
-    true, again = (sines.wholes(labels.expand(n, -1), seed=fold(seed, i)) for i in range(2))
-    generated = model.generate(labels, n=n, seed=seed)
+def _compare(model: CompVAE, asked: Description, row: int, n: int, seed: int) -> dict[str, float]:
+    """Distances of the multiset in one row of what was asked for."""
+    labels = asked.labels[row]
+    rows = {"features": asked.features, "context": asked.context}
+    given: dict[str, Any] = {name: None if values is None else values[row] for name, values in rows.items()}
+    each: dict[str, Any] = {
+        name: None if values is None else values.expand(n, *values.shape) for name, values in given.items()
+    }
+    true, again = (model.problem.wholes(labels.expand(n, -1), **each, seed=fold(seed, i)) for i in range(2))
+    generated = model.generate(labels, **given, n=n, seed=seed)
     rivals = {
         "model": generated,
         "floor": again,
         "gaussian": metrics.gaussian_fit(again, n, seed=seed),
-        "saturated": metrics.separately_saturated(labels, n, seed=seed),
-        "moments": metrics.two_moment_parts(labels, n, seed=seed),
+        **model.problem.rivals(labels, n, **given, seed=seed),
     }
     distances = {name: float(metrics.energy_distance(x, true)) for name, x in rivals.items()}
     return distances | {"amplitude": float(metrics.amplitude_ratio(generated, true))}
 
 
 def _bits(model: CompVAE, k: int, sets: int, importance: int, seed: int) -> dict[str, float]:
-    batch = sines.draw(sets, k, k_min=k, k_per_batch=1, seed=seed)
-    losses = model.loss(batch.x, batch.labels, seed=seed)
+    batch = model.problem.draw(sets, k, k_min=k, k_per_batch=1, seed=seed)
+    given: dict[str, Any] = {"features": batch.features, "context": batch.context}
+    losses = model.loss(batch.x, batch.labels, **given, seed=seed)
     bits = {f"{name}_bits": float(getattr(losses, name).mean()) / math.log(2) for name in ("w", "z", "x")}
     bounds = {
-        "elbo": elbo(model, batch.x, batch.labels, samples=importance, seed=seed),
-        "iw_bound": iw_bound(model, batch.x, batch.labels, k=importance, seed=seed),
+        "elbo": elbo(model, batch.x, batch.labels, **given, samples=importance, seed=seed),
+        "iw_bound": iw_bound(model, batch.x, batch.labels, **given, k=importance, seed=seed),
     }
     return bits | {name: float(bound.mean()) for name, bound in bounds.items()}
 
@@ -92,7 +99,8 @@ def measure_edits(
 ) -> list[dict[str, Any]]:
     """One row per K: errors of encode and decode alone, after taking a part away, and after putting one in.
 
-    Each whole has K parts of different labels and is judged by the truth of the same amplitudes and phases.
+    Each whole has K parts, of different labels where labels alone tell parts apart, and is judged by the truth of parts
+    with the same own variation.
     The part put in is encoded from a whole of one part. Errors are root mean squares over the standard
     deviation of the truth.
 
@@ -111,30 +119,57 @@ def _error(x: Tensor, true: Tensor) -> float:
 
 
 class EditCase:
-    """Observed wholes of K parts, and one part more, each with its own amplitudes and phases."""
+    """Observed wholes of K parts, and one part more, each with its own variation."""
 
-    def __init__(self, model: CompVAE, labels: Tensor, seed: int) -> None:
-        self.model, self.labels = model, labels
-        curves = sines.curves(labels, *sines.amplitudes_and_phases(labels, seed=seed))
-        self.whole = sines.combine(curves[:, :-1])
-        self.without_last = sines.combine(curves[:, :-2])
-        self.single = sines.combine(curves[:, -1:])
-        self.with_single = sines.combine(curves)
-        parts = model.encode(self.whole, labels[:, :-1], seed=seed)
-        single = model.encode(self.single, labels[:, -1:], seed=fold(seed, 1))
+    def __init__(
+        self,
+        model: CompVAE,
+        labels: Tensor,
+        seed: int,
+        *,
+        features: Tensor | None = None,
+        context: Tensor | None = None,
+    ) -> None:
+        self.model, self.labels, self.features, self.context = model, labels, features, context
+        self.seed, k = seed, labels.shape[1] - 1
+        self.whole = self._true(0, k)
+        self.without_last = self._true(0, k - 1)
+        self.single = self._true(k, k + 1)
+        self.with_single = self._true(0, k + 1)
+        parts = self._encoded(self.whole, 0, k, seed)
+        single = self._encoded(self.single, k, k + 1, fold(seed, 1))
         self.decoded = model.decode(parts)
         self.removed = model.decode(parts.remove(-1))
         self.added = model.decode(parts.add(single))
 
     @classmethod
     def draw(cls, model: CompVAE, n: int, k: int, seed: int) -> EditCase:
-        """n wholes of k parts, and one part more, all k + 1 of different labels."""
-        first, last = sines.LABELS
-        if k + 1 > last - first + 1:
-            raise BadInput(f"sizes: expected at most {last - first} parts of different labels and one more, got {k}")
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.rand(n, last - first + 1, generator=generator).argsort(dim=1)
-        return cls(model, order[:, : k + 1] + first, seed)
+        """n wholes of k parts, and one part more; all k + 1 of different labels where parts have no features."""
+        problem = model.problem
+        asked = problem.describe(n, k + 1, k_min=k + 1, k_per_batch=1, seed=seed)
+        labels = asked.labels
+        if not problem.features:
+            first, last = problem.labels
+            if k + 1 > last - first + 1:
+                raise BadInput(
+                    f"sizes: expected at most {last - first} parts of different labels and one more, got {k}"
+                )
+            generator = torch.Generator().manual_seed(seed)
+            labels = torch.rand(n, last - first + 1, generator=generator).argsort(dim=1)[:, : k + 1] + first
+        return cls(model, labels, seed, features=asked.features, context=asked.context)
+
+    def _given(self, first: int, last: int) -> tuple[Tensor, dict[str, Any]]:
+        """Labels, features and context of parts first .. last - 1."""
+        features = None if self.features is None else self.features[:, first:last]
+        return self.labels[:, first:last], {"features": features, "context": self.context}
+
+    def _true(self, first: int, last: int) -> Tensor:
+        labels, given = self._given(first, last)
+        return self.model.problem.wholes(labels, **given, seed=self.seed, part_start=first)
+
+    def _encoded(self, x: Tensor, first: int, last: int, seed: int) -> Parts:
+        labels, given = self._given(first, last)
+        return self.model.encode(x, labels, **given, seed=seed)
 
     def pairs(self) -> dict[str, tuple[Tensor, Tensor]]:
         """What the model makes of each case, and the truth."""

@@ -147,8 +147,14 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """What differs between two identities, in words; tuples and lists are the same."""
-    there, here = (_flat(json.loads(json.dumps(values))) for values in (there, here))
+    """What differs between two identities, in words; tuples and lists are the same.
+
+    A setting that an older version did not have yet has its default there.
+    """
+    defaults = {"model": CompVAEConfig().to_dict(), "recipe": TrainingRecipe().to_dict()}
+    default, there, here = (_flat(json.loads(json.dumps(values))) for values in (defaults, there, here))
+    there, here = ({**{name: default[name] for name in other if name in default}, **own}
+                   for own, other in ((there, here), (here, there)))
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
     return [f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in names]
 

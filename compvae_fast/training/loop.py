@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from compvae_fast.data import sines
+from compvae_fast.data import Batch, problem
 from compvae_fast.random import Stream, fold
 
 from .checkpoint import Checkpoint
@@ -218,18 +218,18 @@ def step_seed(config: TrainingConfig, step: int) -> int:
     return fold(fold(config.seed, Stream.STEP), step)
 
 
-def draw_batch(config: TrainingConfig, step: int) -> sines.Batch:
+def draw_batch(config: TrainingConfig, step: int) -> Batch:
     """The data of a step."""
-    recipe = config.recipe
-    return sines.draw(
+    recipe, asked = config.recipe, problem(config.model.problem)
+    return asked.draw(
         recipe.batch,
         recipe.largest_k(step),
         seed=step_seed(config, step),
         k_exponent=recipe.k_exponent,
         k_per_batch=recipe.k_per_batch,
         labels=recipe.labels,
-        phase_deviation=recipe.phase_deviation,
         device=config.device,
+        **{name: getattr(recipe, name) for name in asked.recipe_options},
     )
 
 

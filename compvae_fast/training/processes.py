@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
-from compvae_fast.data import sines
+from compvae_fast.data import Batch
 from compvae_fast.models import CompVAE
 from compvae_fast.models.compvae import Losses
 from compvae_fast.nn import Sets
@@ -52,9 +52,11 @@ class Processes:
         """The function of the model's losses whose gradients are those of all processes."""
         return model.loss
 
-    def share(self, batch: sines.Batch) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    def share(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """x, labels, and the further arguments of ``CompVAE.loss``, of this process's share."""
-        return batch.x, batch.labels, {"offsets": batch.offsets}
+        return batch.x, batch.labels, {
+            "offsets": batch.offsets, "features": batch.features, "context": batch.context
+        }
 
     def mean(self, values: Tensor, batch: int) -> Tensor:
         """The mean over the batch of values [terms, B here], float64 [terms]; and a scalar to go backward from."""
@@ -95,7 +97,7 @@ class Grid(Processes):
         wrapped = nn.parallel.DistributedDataParallel(_LossOf(model))
         return lambda *tensors, **options: Losses(*wrapped(*tensors, **options))
 
-    def share(self, batch: sines.Batch) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    def share(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Any]]:
         wholes, labels, offsets = len(batch.x), batch.labels, batch.offsets
         if offsets is None:
             offsets = torch.arange(wholes + 1, device=labels.device) * labels.shape[1]
@@ -107,7 +109,12 @@ class Grid(Processes):
         own = end - start
         own_offsets = torch.cat([own.new_zeros(1), own.cumsum(0)])
         within = torch.arange(int(own_offsets[-1]), device=labels.device) - own_offsets[:-1].repeat_interleave(own)
-        own_labels = labels[within + (offsets[first:last] + start).repeat_interleave(own)]
+        own_parts = within + (offsets[first:last] + start).repeat_interleave(own)
+        own_labels = labels[own_parts]
+        described = {
+            "features": None if batch.features is None else batch.features.flatten(0, -2)[own_parts],
+            "context": None if batch.context is None else batch.context[first:last],
+        }
         if self.sets == 1:
             here = Sets.of(own_labels, own_offsets)
             sets = Sets(here.batch, here.counts, own_offsets, owner=here.owner, index=index, all_sets=wholes)
@@ -115,7 +122,7 @@ class Grid(Processes):
             from compvae_fast.distributed import ShardedSets
 
             sets = ShardedSets.of_shard(own_labels, own_offsets, group=self.group, index=index, all_sets=wholes)
-        return batch.x[first:last], own_labels, {"sets": sets}
+        return batch.x[first:last], own_labels, {"sets": sets, **described}
 
     def mean(self, values: Tensor, batch: int) -> Tensor:
         sums = values.double().sum(1) / (batch * self.sets)

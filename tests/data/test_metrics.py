@@ -64,11 +64,11 @@ def test_gaussian_fit_has_the_mean_and_covariance_of_the_sample():
 
 def test_one_part_saturated_alone_is_the_whole_and_many_are_not():
     torch.testing.assert_close(
-        metrics.separately_saturated(torch.tensor([4]), 50, seed=3),
+        sines.PROBLEM.separately(torch.tensor([4]), 50, seed=3),
         sines.wholes(torch.full((50, 1), 4), seed=3),
     )
     labels = torch.tensor([1, 3, 3, 8])
-    apart = metrics.separately_saturated(labels, 400, seed=3)
+    apart = sines.PROBLEM.separately(labels, 400, seed=3)
     assert metrics.energy_distance(apart, sines.wholes(labels.expand(400, -1), seed=4)) > 0.5
 
 
@@ -76,7 +76,7 @@ def test_two_moment_parts_have_the_true_moments():
     """Five moments of (a cos k, a sin k) within 5 deviations: a false alarm in 3e-6."""
     a, k = (v.double() for v in sines.amplitudes_and_phases(torch.ones(40_000, 1), seed=8))
     cosine, sine = a * k.cos(), a * k.sin()
-    (mean, zero), (deviation_cos, deviation_sin) = metrics.part_moments()
+    (mean, zero), (deviation_cos, deviation_sin) = sines.part_moments()
     expected = [
         (cosine, mean),
         (sine, zero),
@@ -92,6 +92,6 @@ def test_two_moment_parts_become_exact_as_parts_are_added():
     distances = []
     for k in (1, 16):
         labels = sines.sample_labels(1, k, k_min=k, k_per_batch=1, seed=2)[0][0]
-        drawn = metrics.two_moment_parts(labels, 1000, seed=1)
+        drawn = sines.two_moment_parts(labels, 1000, seed=1)
         distances.append(metrics.energy_distance(drawn, sines.wholes(labels.expand(1000, -1), seed=2)))
     assert 0.03 < distances[0] < 0.12 and distances[1] < 0.03

@@ -5,6 +5,7 @@ import pytest
 import torch
 from training.tiny import trained  # noqa: F401
 
+from compvae_fast.data import problem
 from compvae_fast.generation import generate_wholes, read_wholes, write_wholes
 from compvae_fast.training import BadInput, load_run
 
@@ -67,8 +68,8 @@ def test_stored_wholes_come_back_and_are_the_same_bytes(run, tmp_path):
     for name in ("a.npz", "b.npz"):
         write_wholes(tmp_path / name, made)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    x, labels = read_wholes(tmp_path / "a.npz")
-    assert np.array_equal(x, made["x"]) and labels.tolist() == [[2, 9]] * 3
+    read = read_wholes(tmp_path / "a.npz", problem("sines"))
+    assert np.array_equal(read["x"], made["x"]) and read["labels"].tolist() == [[2, 9]] * 3
 
 
 X = np.zeros((3, 200), np.float32)
@@ -91,7 +92,7 @@ X = np.zeros((3, 200), np.float32)
 def test_arrays_that_are_no_wholes_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(BadInput, match=message):
-        read_wholes(tmp_path / "x.npz")
+        read_wholes(tmp_path / "x.npz", problem("sines"))
 
 
 def test_files_that_are_no_npz_are_refused(tmp_path):
@@ -102,8 +103,8 @@ def test_files_that_are_no_npz_are_refused(tmp_path):
     for content in (b"", b"text", whole[: len(whole) // 2], whole[:-1], alone):
         (tmp_path / "x.npz").write_bytes(content)
         with pytest.raises(BadInput, match="no .npz file, or a damaged one"):
-            read_wholes(tmp_path / "x.npz")
+            read_wholes(tmp_path / "x.npz", problem("sines"))
     with pytest.raises(BadInput, match="does not exist"):
-        read_wholes(tmp_path / "none.npz")
+        read_wholes(tmp_path / "none.npz", problem("sines"))
     with pytest.raises(BadInput, match="cannot be read"):
-        read_wholes(tmp_path)
+        read_wholes(tmp_path, problem("sines"))

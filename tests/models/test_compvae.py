@@ -110,13 +110,13 @@ def test_energy_score_is_its_formula(model):
     padded, ragged = (model.energy_score(x, labels, **where, seed=3) for labels, where in layouts().values())
     torch.testing.assert_close(padded, ragged, rtol=1e-4, atol=1e-4)
     score = model.energy_score(x[:1], LABELS[:1], seed=3).detach()
-    mu, logvar = model.prior_w()
-    labels, sets = model._labels(LABELS[:1], None, None)
+    mu, logvar = model.prior_w.table()
+    given = model._given(LABELS[:1])
     wholes = []
     for draw in range(2):
         own = fold(fold(3, Stream.PRIOR_W), draw)
-        w_sum = model._with_counts(ops.prior_sum(labels, mu, logvar, seed=own), labels, sets)
-        wholes.append(model._whole(w_sum, own)[0])
+        w_sum = model._with_known(ops.prior_sum(given.labels, mu, logvar, seed=own), given)
+        wholes.append(model._generated(w_sum, None, own)[0])
     apart = [math.dist(one.tolist(), other.tolist()) for one, other in ((wholes[0], x[0]), (wholes[1], x[0]), wholes)]
     assert float(score) == pytest.approx((apart[0] + apart[1] - apart[2]) / 6, rel=1e-4)
 
@@ -168,12 +168,12 @@ def test_the_conditioned_posterior_is_the_exact_one():
     model = shaken("sines-small", hidden=16).double()
     posterior = model.posterior_w
     labels = LABELS - 1
-    internal, sets = model._labels(LABELS, None, None)
-    assert torch.equal(internal, labels)
-    m, logvar = model._prior_rows(labels)
+    given = model._given(LABELS)
+    assert torch.equal(given.labels, labels)
+    m, logvar = model.prior_w(labels)
     features = torch.randn(3, 16, dtype=torch.float64)
-    mu, logvar_q, logits = posterior(features, None, labels, sets, (m, logvar), 0, model.observation.flow)
-    counts = sets.sum(torch.eye(10, dtype=torch.float64)[labels])
+    mu, logvar_q, logits = posterior(features, None, given, (m, logvar), 0)
+    counts = given.sets.sum(torch.eye(10, dtype=torch.float64)[labels])
     told = model.observation.flow.inverse(3 * posterior.mean(features), counts)
     error = (3 * posterior.log_error(features).exp()).square()
     ones = torch.ones(3, 3, dtype=torch.float64)
@@ -220,7 +220,7 @@ def test_generated_wholes_do_not_depend_on_how_many_are_drawn(model):
 def test_generation_by_labels_is_decoding_parts_of_the_prior(model):
     """Same seed, same latents; z at its prior's mean in decode, drawn in generate: compare through w~."""
     parts = model.prior_parts(torch.tensor([[4, 4, 2]]), seed=8)
-    mu, logvar = model.prior_w()
+    mu, logvar = model.prior_w.table()
     w_sum = ops.prior_sum(torch.tensor([[3, 3, 1]]), mu, logvar, seed=fold(8, Stream.PRIOR_W))
     torch.testing.assert_close(parts.sum[:, -w_sum.shape[1] :], w_sum, rtol=1e-4, atol=1e-5)
 

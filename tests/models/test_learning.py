@@ -24,6 +24,6 @@ def test_a_short_training_composes():
         for labels, bound in (([4], 0.6), ([2, 7], 0.3), ([2, 2, 3, 5, 6, 8, 9, 10], 0.15)):
             true = sines.wholes(torch.tensor(labels).expand(600, -1), seed=2)
             assert metrics.energy_distance(model.generate(labels, n=600, seed=1), true) < bound
-        scales = model.prior_w()[1].view(10, 10, 2)
+        scales = model.prior_w.table()[1].view(10, 10, 2)
         own = scales.diagonal(dim1=0, dim2=1).mean()
         assert own > scales.mean() + 4

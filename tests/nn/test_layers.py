@@ -123,5 +123,5 @@ def test_learned_gaussians_start_at_the_standard_normal():
     mu, logvar = GaussianHead(5, 3, 0.001)(torch.randn(4, 5))
     assert mu.shape == logvar.shape == (4, 3)
     assert not mu.any() and not logvar.any()
-    mu, logvar = GaussianTable(10, 3, 0.001)()
+    mu, logvar = GaussianTable(10, 3, 0.001).table()
     assert mu.shape == (10, 3) and not mu.any() and not logvar.any()

@@ -19,8 +19,9 @@ class Oracle:
 
     def __init__(self, model, factor=1.0):
         self.factor, self.loss, self.log_weight = factor, model.loss, model.log_weight
+        self.problem = model.problem
 
-    def generate(self, labels, *, n, seed):
+    def generate(self, labels, *, n, seed, features=None, context=None):
         return self.factor * sines.wholes(labels.expand(n, -1), seed=seed + 1)
 
 

@@ -158,3 +158,14 @@ def test_a_run_of_another_version_is_named(folder):
     path.write_text(json.dumps(stored))
     with pytest.raises(Failure):
         load_run(folder)
+
+
+def test_a_run_of_before_a_setting_was_there_goes_on_with_its_default(folder, trained):  # noqa: F811
+    path = folder / "config.json"
+    stored = json.loads(path.read_text())
+    for name in ("problem", "aggregation"):
+        del stored["identity"]["model"][name]
+    path.write_text(json.dumps(stored))
+    assert load_run(folder).model.config.problem == "sines"
+    train(tiny_config(), folder, show=False)
+    assert content(folder) == content(trained)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -28,6 +29,13 @@ def row_normals(seed: int | Tensor, rows: Tensor, width: int) -> Tensor:
     standard = torch.zeros(len(rows), width, device=rows.device)
     each = torch.arange(len(rows) + 1, device=rows.device)
     return OPERATION(standard, standard, each[:-1], None, each, None, seed, rows, None, False)[0]
+
+
+def gaussian_rows(mu: Tensor, logvar: Tensor, seed: int | Tensor, rows: Tensor | None = None) -> Tensor:
+    """One draw of each row [B, ...] of a diagonal Gaussian, rows counted as sets; logvar broadcasts to mu."""
+    if rows is None:
+        rows = torch.arange(len(mu), device=mu.device)
+    return mu + (0.5 * logvar).exp() * row_normals(seed, rows, math.prod(mu.shape[1:])).view(mu.shape)
 
 
 def prior_sum(labels: Tensor | None, mu: Tensor, logvar: Tensor, *, seed: int | Tensor, **options: Any) -> Tensor:
