@@ -79,6 +79,8 @@ class LogisticObservation(Observation):
 
         P(x) = F(x + 1/510) - F(x - 1/510), F(v) = sigmoid((v - mu) exp(-log_scale)), tails open at 0 and 1
 
+    Other values have the probability of the bin they lie in.
+
     Args:
         mu: [B, ...], like x.
         log_scale: like mu, or broadcast to it.
@@ -114,7 +116,7 @@ class LogisticObservation(Observation):
         return (second - first.square()).clamp(min=0).sqrt()
 
     def nll(self, x: Tensor) -> Tensor:
-        return ops.discretized_logistic_nll(x, self.mu, self.log_scale)
+        return ops.discretized_logistic_nll((x * 255).round() / 255, self.mu, self.log_scale)
 
     def draw(self, seed: int | Tensor, rows: Tensor | None = None) -> Tensor:
         """One whole of each row, by the inverse of the logistic distribution function at Phi of a normal."""
