@@ -235,6 +235,27 @@ def _report_arguments(parser: ArgumentParser, _preset: str) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
 
 
+def _explore(options: Namespace) -> int:
+    """Serve a page on this machine to put parts together and see the distribution of their whole."""
+    try:
+        from compvae_fast.explore.server import serve
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith(PROGRAM):
+            raise
+        missing = error.name.partition(".")[0]
+        raise BadInput(f"{missing} is not installed; explore needs pip install 'compvae-fast[explore]'") from None
+    run = load_run(options.run)
+    serve(run, port=options.port, address=options.address, browser=options.browser, tell=_say)
+    return 0
+
+
+def _explore_arguments(parser: ArgumentParser, _preset: str) -> None:
+    _run_argument(parser)
+    parser.add_argument("--port", type=int, default=5006, help="where to serve; 0: a free port")
+    parser.add_argument("--address", type=str, default="127.0.0.1", help="the interface: this machine alone by default")
+    parser.add_argument("--no-browser", dest="browser", action="store_false", help="open no browser")
+
+
 def _info(_options: Namespace) -> int:
     """Print versions, the processor's features, threads and the backends."""
     print(report.info_text())
@@ -341,6 +362,7 @@ _COMMANDS = {
     "edit": (_edit, _edit_arguments),
     "evaluate": (_evaluate, _evaluate_arguments),
     "report": (_report, _report_arguments),
+    "explore": (_explore, _explore_arguments),
     "info": (_info, _no_arguments),
     "demo": (_demo, _demo_arguments),
     "bench": (_bench, _bench_arguments),

@@ -20,7 +20,8 @@ import compvae_fast
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ("ops", "distributions", "distributed", "streaming", "pyro", "numpy", "random", "backends", "patch",
-           "registry", "plugins", "bench", "nn", "models", "data", "training", "generation", "report", "reference")
+           "registry", "plugins", "bench", "nn", "models", "data", "training", "generation", "report", "explore",
+           "reference")
 # page -> file that it is made of
 PAGES = {"index": ROOT / "README.md", **{path.stem: path for path in sorted((ROOT / "docs").glob("*.md"))}}
 
