@@ -46,6 +46,7 @@ def serve(
         raise BadInput(f"--port, --address: {address}:{port} cannot be served: {reason(error)}") from error
     distribution(run.model, nothing(run.model))  # what a first call sets up, before the first visitor waits for it
     logging.getLogger("bokeh").setLevel(logging.WARNING)
+    logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)  # a tab that is closed is no news
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     origins = [f"{name}:{port}" for name in dict.fromkeys(("localhost", "127.0.0.1", address))]
     application = Application(FunctionHandler(partial(Page, run=run)))
