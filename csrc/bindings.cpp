@@ -54,13 +54,61 @@ PYBIND11_MODULE(_native, m) {
         const Posterior p = posterior(in);
         released([&] { kernels().posterior_shard_forward(s, p, pointer<double>(state), {coupling, float64}); });
     });
-    m.def("posterior_shard_backward", [](py::tuple sets, py::tuple in, py::object grad_w, py::object grad_kl,
-                                         int64_t joint, py::tuple grad, int coupling, bool float64) {
+    m.def("correlated_normal_rsample_shard_sums", [](py::tuple sets, py::tuple in, int64_t state, bool density,
+                                                     int coupling, bool float64) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        released([&] {
+            kernels().correlated_normal_rsample_shard_sums(s, p, pointer<double>(state), density, {coupling, float64});
+        });
+    });
+    m.def("correlated_normal_rsample_shard_sample", [](py::tuple sets, py::tuple in, py::object w, int64_t stats,
+                                                       int coupling, bool float64) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const Tensor out = tensor(w);
+        released([&] {
+            kernels().correlated_normal_rsample_shard_sample(s, p, out, pointer<void>(stats), {coupling, float64});
+        });
+    });
+    m.def("correlated_normal_rsample_shard_centre", [](py::tuple sets, py::tuple in, py::object grad_w, int64_t stats,
+                                                       int64_t centre, int coupling, bool float64) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const Tensor gw = tensor(grad_w);
+        released([&] {
+            kernels().correlated_normal_rsample_shard_centre(s, p, gw, pointer<void>(stats), pointer<double>(centre),
+                                                             {coupling, float64});
+        });
+    });
+    m.def("correlated_normal_rsample_shard_backward", [](py::tuple sets, py::tuple in, py::object grad_w,
+                                                         py::object grad_density, int64_t stats, int64_t centre,
+                                                         py::tuple grad, int coupling, bool float64) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in), g = posterior(grad);
-        const Tensor gw = tensor(grad_w), gk = tensor(grad_kl);
+        const Tensor gw = tensor(grad_w), gd = tensor(grad_density);
         released([&] {
-            kernels().posterior_shard_backward(s, p, gw, gk, pointer<void>(joint), g, {coupling, float64});
+            kernels().correlated_normal_rsample_shard_backward(s, p, gw, gd, pointer<void>(stats),
+                                                               pointer<double>(centre), g, {coupling, float64});
+        });
+    });
+    m.def("correlated_normal_log_prob_shard_sums", [](py::tuple sets, py::object w, py::tuple in, int64_t sums,
+                                                      int coupling) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const Tensor x = tensor(w);
+        released([&] {
+            kernels().correlated_normal_log_prob_shard_sums(s, x, p, pointer<double>(sums), {coupling, true});
+        });
+    });
+    m.def("correlated_normal_log_prob_shard_squares", [](py::tuple sets, py::object w, py::tuple in, int64_t stats,
+                                                         int64_t sums, int coupling) {
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const Tensor x = tensor(w);
+        released([&] {
+            kernels().correlated_normal_log_prob_shard_squares(s, x, p, pointer<void>(stats), pointer<double>(sums),
+                                                               {coupling, true});
         });
     });
 

@@ -1,6 +1,6 @@
 // How Python describes its arguments to the bindings: a tensor is (address, dtype code, strides of set, part and
 // coordinate), or None; the sets of a call are (B, K, D, addresses of offsets, lengths, set_index, part_start and seeds,
-// stride of the seeds, threads).
+// stride of the seeds, address of whole_sizes, threads).
 #pragma once
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -45,7 +45,8 @@ inline Sets sets_of(const py::tuple& t) {
     s.part_start = pointer<int64_t>(t, 6);
     s.seeds = pointer<int64_t>(t, 7);
     s.seed_stride = integer(t, 8);
-    s.threads = int(integer(t, 9));
+    s.whole_sizes = pointer<int64_t>(t, 9);
+    s.threads = int(integer(t, 10));
     return s;
 }
 

@@ -1,4 +1,4 @@
-"""How the shards' states become the numbers of the whole set: w~, the KL, and what each part's gradient needs.
+"""How the shards' states become the numbers of the whole set: w~, the KL, log q, and what each part's gradient needs.
 
 The formulas are those of csrc/cpu/multiset.h, in float64 and once for each set and coordinate. m, the part with the
 largest logit of all, stays out of the sums; every other shard's own m joins them.
@@ -6,86 +6,136 @@ largest logit of all, stays out of the sums; every other shard's own m joins the
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from compvae_fast.distributed.wire import Wire
-from compvae_fast.reference.posterior_shard import OF_M, Row
+from compvae_fast.reference.shards import POSTERIOR_STATS, named
+
+Rows = dict[str, Tensor]
+_OF_M = {"logit", "logvar_q", "logvar_p", "difference", "normal"}
+
+# States of up to so many bytes in all are sent to every rank, which joins them itself: one collective instead of
+# four, and the wait for each is longer than what such a number of bytes takes.
+GATHERED = 1 << 26
 
 
-def joined(wire: Wire, state: Tensor, present: Tensor, coupling: str) -> Tensor:
-    """The state [STATE, B, D] of the union of all shards, the same bits on every rank; ``present`` [B]: who has parts.
+def joined(wire: Wire, names: tuple[str, ...], state: Tensor, sizes: Tensor, coupling: str) -> Rows:
+    """The state of the union of all shards, the same bits on every rank.
 
-    Four collectives of 15 rows of [B, D] together.
+    names: of the rows of state [R, B, D]; sizes [ranks, B]: how many parts each rank has.
     """
-    present = present[:, None]
-    logit = torch.where(present, state[Row.LOGIT], -torch.inf)
+    of_m = sum(name in _OF_M for name in names)
+    present = (sizes > 0)[..., None]
+    if wire.size * state.numel() * state.element_size() <= GATHERED:
+        every = wire.gathered(state)
+        logit = torch.where(present, every[:, 0], -torch.inf)
+        owner = logit.argmax(0)  # the first of equals
+        m = every[:, :of_m].gather(0, owner.expand(1, of_m, *owner.shape))[0]
+        m[0] = logit.amax(0)
+        joins = present & (torch.arange(wire.size, device=owner.device)[:, None, None] != owner)
+        sums = torch.where(present, _relative_to(m, every.movedim(1, 0), joins, names, coupling), 0).sum(1)
+        return named(names, torch.cat([m, sums]))
+    here = present[wire.rank]
+    logit = torch.where(here, state[0], -torch.inf)
     largest = wire.largest(logit)
-    owner = wire.smallest(torch.where(present & (logit == largest), wire.rank, wire.size))
+    owner = wire.smallest(torch.where(here & (logit == largest), wire.rank, wire.size))
     mine = owner == wire.rank
-    of_m = wire.sum(torch.where(mine, state[:OF_M], 0))
-    of_m[Row.LOGIT] = largest
-    sums = _relative_to(of_m, state, present & ~mine, coupling)
-    return torch.cat([of_m, wire.sum(torch.where(present, sums, 0))])
+    m = wire.sum(torch.where(mine, state[:of_m], 0))
+    m[0] = largest
+    sums = torch.where(here, _relative_to(m, state, here & ~mine, names, coupling), 0)
+    return named(names, torch.cat([m, wire.sum(sums)]))
 
 
-def _relative_to(of_m: Tensor, state: Tensor, joins: Tensor, coupling: str) -> Tensor:
-    """A shard's sums relative to the joint m; its own m is among them where it ``joins``."""
-    logit, logvar_q, logvar_p, difference, normal, others, base, trace, squares, noise, means, spread, shift = state
-    ref = of_m[Row.LOGIT].clamp(min=0)
-    rescale, e = torch.exp(logit.clamp(min=0) - ref), torch.where(joins, torch.exp(logit - ref), 0)
-    x = logvar_q - logvar_p
-    ratio, precision, sigma = torch.exp(x), torch.exp(-logvar_p), torch.exp(logvar_q / 2)
-    excess = torch.expm1(x) - x + difference.square() * precision
-    unit = coupling == "unit"
-    others = others * rescale + e
-    noise = noise + torch.where(joins, normal if unit else sigma * normal, 0)
-    shift = shift * rescale
-    if unit:
-        change = torch.where(joins, -sigma * torch.expm1((of_m[Row.LOGVAR_Q] - logvar_q) / 2), 0)
-        spread, shift = spread + change * noise, shift + change * others
-    else:
-        spread = spread + torch.where(joins, sigma.square(), 0)
-    return torch.stack([
-        others,
-        base + torch.where(joins, excess, 0),
-        trace * rescale + e * torch.where(joins, ratio, 0),
-        squares * rescale.square() + e.square() * torch.where(joins, ratio if unit else precision, 0),
-        noise, means, spread, shift,
-    ])
+def _relative_to(m: Tensor, state: Tensor, joins: Tensor, names: tuple[str, ...], coupling: str) -> Tensor:
+    """A shard's sums relative to the joint m; its own m is among them where it ``joins``.
+
+    state: rows of [B, D] or, of all shards, [ranks, B, D].
+    """
+    of, joint, unit = named(names, state), named(names, m), coupling == "unit"
+    ref = joint["logit"].clamp(min=0)
+    rescale, e = torch.exp(of["logit"].clamp(min=0) - ref), torch.where(joins, torch.exp(of["logit"] - ref), 0)
+    sigma = torch.exp(of["logvar_q"] / 2)
+    out = {"others": of["others"] * rescale + e,
+           "noise": of["noise"] + torch.where(joins, of["normal"] if unit else sigma * of["normal"], 0)}
+    if "base" in of:
+        x = of["logvar_q"] - of["logvar_p"]
+        ratio, precision = torch.exp(x), torch.exp(-of["logvar_p"])
+        excess = torch.expm1(x) - x + of["difference"].square() * precision
+        out["base"] = of["base"] + torch.where(joins, excess, 0)
+        out["trace"] = of["trace"] * rescale + e * torch.where(joins, ratio, 0)
+        weight = torch.where(joins, ratio if unit else precision, 0)
+        out["squares"] = of["squares"] * rescale.square() + e.square() * weight
+    if "shift" in of:
+        change = torch.where(joins, -sigma * torch.expm1((joint["logvar_q"] - of["logvar_q"]) / 2), 0)
+        out["spread"] = of["spread"] + change * out["noise"]
+        out["shift"] = of["shift"] * rescale + change * out["others"]
+    elif "spread" in of:
+        out["spread"] = of["spread"] + torch.where(joins, sigma.square(), 0)
+    return torch.stack([out.get(name, of[name]) for name in names if name not in _OF_M])
 
 
-def finished(state: Tensor, counts: Tensor, coupling: str) -> tuple[Tensor, Tensor, Tensor]:
-    """(w~ [B, D], KL [B], the joint rows [JOINT, B, D]) of a joint state; counts [B] parts of each set; float64."""
-    logit, logvar_q, logvar_p, difference, normal, others, base, trace, squares, noise, means, spread, shift = state
-    some = counts[:, None] > 0
-    count = counts[:, None].to(torch.float64)
-    ref = logit.clamp(min=0)
-    one, e_m = torch.exp(-ref), torch.where(some, torch.exp(logit - ref), 0)
-    z = one + others + e_m
-    inverse_z = 1 / z
-    rho_m, one_minus_rho, rest = e_m * inverse_z, (one + others) * inverse_z, one * inverse_z
-    sigma_m, ratio_m, precision_m = torch.exp(logvar_q / 2), torch.exp(logvar_q - logvar_p), torch.exp(-logvar_p)
-    first, second = trace * inverse_z, squares * inverse_z.square()
-    quadratic = difference.square() * precision_m
+def _normalised(of: Rows, counts: Tensor) -> Rows:
+    """What every operation needs of a joint state: L, 1 / Z, 1 - rho_m and 1 - sum rho."""
+    ref = of["logit"].clamp(min=0)
+    one, e_m = torch.exp(-ref), torch.where(counts[:, None] > 0, torch.exp(of["logit"] - ref), 0)
+    z = one + of["others"] + e_m
+    return {"inverse_z": 1 / z, "rho_m": e_m / z, "one_minus_rho_m": (one + of["others"]) / z, "rest": one / z,
+            "log_total": ref + torch.log(z)}
+
+
+def finished_posterior(of: Rows, counts: Tensor, coupling: str) -> tuple[Tensor, Tensor, Tensor]:
+    """(w~ [B, D], KL [B], stats [.., B, D]) of a joint state; counts [B] parts of each set; float64."""
+    some, count, rho = counts[:, None] > 0, counts[:, None].to(torch.float64), _normalised(of, counts)
+    rho_m, one_minus_rho, rest, inverse_z = (rho[name] for name in ("rho_m", "one_minus_rho_m", "rest", "inverse_z"))
+    sigma_m, precision_m = torch.exp(of["logvar_q"] / 2), torch.exp(-of["logvar_p"])
+    ratio_m = torch.exp(of["logvar_q"] - of["logvar_p"])
+    first, second = of["trace"] * inverse_z, of["squares"] * inverse_z.square()
+    quadratic = of["difference"].square() * precision_m
     if coupling == "unit":
-        total = noise + normal
-        factor = sigma_m * rest - shift * inverse_z
-        noise_of_sum = spread + factor * total
+        total = of["noise"] + of["normal"]
+        factor = sigma_m * rest - of["shift"] * inverse_z
+        noise_of_sum = of["spread"] + factor * total
         factor_m = one_minus_rho.square() + (count - 1) * rho_m.square()
         trace_others, trace_m = count * second - 2 * first, factor_m * ratio_m
         y_m, h_others = ratio_m * ((count - 1) * rho_m - one_minus_rho), count * second - first
-        own = [total, noise, factor, sigma_m, factor_m, count.expand_as(z)]
+        own = {"noise_others": of["noise"], "noise_factor": factor, "logvar_m": of["logvar_q"], "factor_m": factor_m}
     else:
-        total = noise + sigma_m * normal
+        total = of["noise"] + sigma_m * of["normal"]
         noise_of_sum = rest * total
-        variance = spread + sigma_m.square()
-        trace_others = second * variance - 2 * first
-        trace_m = one_minus_rho.square() * ratio_m + rho_m.square() * spread * precision_m
-        y_m = rho_m * spread * precision_m - one_minus_rho * ratio_m
-        h_others = second * variance - first
-        own = [total, rest, variance, spread, second + rho_m.square() * precision_m, second]
-    terms = (base + trace_others + (trace_m + quadratic - 1) - (logvar_q - logvar_p)) / 2 + ref + torch.log(z)
-    kl = torch.where(some, terms, 0).sum(1)
-    w_sum = torch.where(some, means + noise_of_sum, 0)
-    return w_sum, kl, torch.stack([ref, inverse_z, one_minus_rho, rho_m * y_m + h_others, h_others, *own])
+        v = of["spread"] + sigma_m.square()
+        trace_others = second * v - 2 * first
+        trace_m = one_minus_rho.square() * ratio_m + rho_m.square() * of["spread"] * precision_m
+        y_m = rho_m * of["spread"] * precision_m - one_minus_rho * ratio_m
+        h_others = second * v - first
+        own = {"noise_factor": rest, "v": v, "v_others": of["spread"], "q": second + rho_m.square() * precision_m,
+               "q_others": second}
+    terms = (of["base"] + trace_others + (trace_m + quadratic - 1) - (of["logvar_q"] - of["logvar_p"])) / 2
+    kl = torch.where(some, terms + rho["log_total"], 0).sum(1)
+    w_sum = torch.where(some, of["means"] + noise_of_sum, 0)
+    stats = {**of, **rho, **own, "noise": total, "h": rho_m * y_m + h_others, "h_others": h_others}
+    return w_sum, kl, torch.stack([stats[name] for name in POSTERIOR_STATS[coupling]])
+
+
+def finished_parts(of: Rows, counts: Tensor, coupling: str) -> tuple[Tensor, Tensor | None]:
+    """(stats [6, B, D], log q [B] if the state has densities) of a joint state; float64."""
+    rho = _normalised(of, counts)
+    noise = of["noise"] + (of["normal"] if coupling == "unit" else torch.exp(of["logvar_q"] / 2) * of["normal"])
+    stats = torch.stack([of["logit"], rho["inverse_z"], rho["one_minus_rho_m"], noise, of["noise"], rho["rest"]])
+    if "densities" not in of:
+        return stats, None
+    constants = counts.double()[:, None] * math.log(2 * math.pi)
+    log_q = torch.where(counts[:, None] > 0, rho["log_total"] - (of["densities"] + constants) / 2, 0)
+    return stats, log_q.sum(1)
+
+
+def centred(wire: Wire, rows: Tensor) -> Tensor:
+    """The joint (a_r, sum_j rho_j (a_j - a_r)), [2, B, D], of each shard's a_r, sum and sum rho, [3, B, D].
+
+    r is that of the rank with the largest share of rho, which has the part with rho > 1/2 where there is one.
+    """
+    references, sums, rhos = wire.gathered(rows).unbind(1)
+    reference = references.gather(0, rhos.argmax(0, keepdim=True))
+    return torch.stack([reference[0], (sums + (references - reference) * rhos).sum(0)])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from compvae_fast import backends
 from compvae_fast.distributed.wire import Wire
 from compvae_fast.ops import _checks
 from compvae_fast.ops._sets import parts_of_sets
-from compvae_fast.reference.posterior_shard import Shard
+from compvae_fast.reference.shards import Shard
 
 _CODES = {dtype: code for code, dtype in enumerate(_checks.FLOATS)}
 
@@ -23,17 +25,26 @@ class Door:
     Args:
         tensors: this rank's parts, plain tensors.
         wire: the group.
-        own, counts: [B] int64, parts of each set here and in all.
+        sizes: [ranks, B] int64, parts of each set on each rank.
         shard: where the parts here lie in memory and in the noise.
         mesh: of the DTensors that were given, or None.
     """
 
     tensors: dict[str, Tensor]
     wire: Wire
-    own: Tensor
-    counts: Tensor
+    sizes: Tensor
     shard: Shard
     mesh: Any = None
+
+    @property
+    def own(self) -> Tensor:
+        """[B], parts of each set here."""
+        return self.sizes[self.wire.rank]
+
+    @property
+    def counts(self) -> Tensor:
+        """[B], parts of each whole set."""
+        return self.shard.counts
 
     def replicated(self, values: Tensor) -> Tensor:
         """A result that all ranks hold, as a DTensor where DTensors were given."""
@@ -90,15 +101,26 @@ def opened(
         }
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
         problem = error
-    wire.agree(operation, device, problem, **numbers)
-    every = wire.gathered(torch.cat([own, drawn[None]]))
+    # Where all sets of a rank have one size, that number tells all of them; else a second collective does.
+    alike = offsets is None and lengths is None
+    told = [int(alike), int(own[0]) if alike and len(own) else 0, int(drawn) if seed is None else 0]
+    every = wire.agree(operation, device, problem, told, **numbers)
+    if all(row[0] for row in every):
+        sizes = torch.tensor([row[1] for row in every], device=device)[:, None].expand(-1, len(own))
+    else:
+        sizes = wire.gathered(own)
     if seed is None:
-        drawn = every[0, -1].clone()
-    starts = every[: wire.rank, :-1].sum(0)
+        drawn = torch.tensor(every[0][2], device=device)
+    starts = sizes[: wire.rank].sum(0)
     if part_start is not None:
         starts = starts + part_start
-    shard = Shard(offsets, lengths, coupling, drawn, set_index, starts)
-    return Door(tensors, wire, own, every[:, :-1].sum(0), shard, mesh)
+    shard = Shard(offsets, lengths, coupling, drawn, set_index, starts, sizes.sum(0))
+    return Door(tensors, wire, sizes, shard, mesh)
+
+
+def kernels_of(operation: str, like: Tensor) -> ModuleType:
+    """The module that serves the shards of an operation on this device."""
+    return backends.implementation(backends.resolve(operation, like.device.type), operation)
 
 
 def _sizes(like: Tensor, offsets: Tensor | None, lengths: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,21 +11,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compvae_fast import ops
-from compvae_fast.distributed.shards import opened
+from compvae_fast.distributed.shards import Door, opened
 from compvae_fast.distributed.wire import Wire
 from compvae_fast.ops import _checks
 
+_NUMBERS = 1 << 20  # at a time
+
 
 class _Complete(torch.autograd.Function):
+    """Values as they are, whose gradients are summed over the ranks, by one collective for all."""
+
     @staticmethod
-    def forward(ctx, values, wire):
+    def forward(ctx, wire, *values):
         ctx.wire = wire
-        return values.view_as(values)
+        return tuple(value.view_as(value) for value in values)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        return ctx.wire.sum(gradient), None
+    def backward(ctx, *gradients):
+        wanted = [g for g, need in zip(gradients, ctx.needs_input_grad[1:]) if need]
+        flat = ctx.wire.sum(torch.cat([g.reshape(-1) for g in wanted]))
+        summed = iter(flat.split([g.numel() for g in wanted]))
+        return None, *(next(summed).view(g.shape).to(g.dtype) if need else None
+                       for g, need in zip(gradients, ctx.needs_input_grad[1:]))
 
 
 class _Total(torch.autograd.Function):
@@ -38,40 +47,57 @@ class _Total(torch.autograd.Function):
         return gradient, None
 
 
-class _OfOtherRanks(torch.autograd.Function):
-    """The sum over the other ranks' values; never the total minus one's own, which cancels."""
-
+class _SumMinusSelf(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values, wire):
-        ctx.wire = wire
-        return _of_others(values, wire)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        return _of_others(gradient, ctx.wire), None
-
-
-def _of_others(values: Tensor, wire: Wire) -> Tensor:
-    every = wire.gathered(values)
-    every[wire.rank] = 0
-    return every.sum(0)
-
-
-class _Tanh(torch.autograd.Function):
-    """tanh whose derivative keeps its digits where it is small: 1 - tanh^2 = 4 e / (1 + e)^2, e = exp(-2 |x|)."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return torch.tanh(x)
+    def forward(ctx, h, door: Door, pre, post, reduce):
+        out = _aggregated(h, door, pre, reduce)
+        ctx.door, ctx.reduce, ctx.pre, ctx.post = door, reduce, pre, post
+        if post and not ctx.needs_input_grad[0]:
+            return out.tanh_()
+        ctx.save_for_backward(h if pre else None, out if post else None)
+        return torch.tanh(out) if post else out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
-        (x,) = ctx.saved_tensors
-        e = torch.exp(x.abs().mul_(-2))
-        return gradient * (4 * e / (1 + e).square_())
+        h, before_tanh = ctx.saved_tensors
+        if before_tanh is not None:  # 1 - tanh^2 = 4 e / (1 + e)^2, which keeps its digits where it is small
+            e = torch.exp(before_tanh.abs().mul_(-2))
+            gradient = gradient * (4 * e / (1 + e).square_())
+        out = _aggregated(gradient, ctx.door, None, ctx.reduce)
+        if h is not None:
+            out.mul_(torch.exp(h.clamp(max=0)))
+        return out, None, None, None, None
+
+
+def _aggregated(x: Tensor, door: Door, pre: str | None, reduce: str) -> Tensor:
+    """Sum over all parts of the whole set but one's own. What other ranks have is added to what the kernel makes, in
+    place; it is a sum over them, never the total minus one's own, which cancels."""
+    offsets, lengths = door.shard.offsets, door.shard.lengths
+    here = ops.sum_minus_self(x, offsets=offsets, lengths=lengths, pre=pre)
+    every = door.wire.gathered(_own_sum(x, here, offsets, door.own, pre))
+    every[door.wire.rank] = 0
+    out = here if here.dtype in (torch.float32, torch.float64) else here.float()
+    others = every.sum(0)
+    divisor = (door.counts - 1).clamp(min=1).double()[:, None] if reduce == "mean" else None
+    if divisor is not None:
+        _at_parts(out, (1 / divisor).expand_as(others).to(out.dtype), door, Tensor.mul_)
+        others = others / divisor
+    _at_parts(out, others.to(out.dtype), door, Tensor.add_)
+    if lengths is not None:
+        out = torch.where(torch.arange(x.shape[1], device=x.device)[:, None] < lengths[:, None, None], out, 0)
+    return out.to(x.dtype)
+
+
+def _at_parts(x: Tensor, values: Tensor, door: Door, in_place: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Changes each part of x by its set's row of values [B, D], some rows at a time."""
+    if door.shard.offsets is None:
+        in_place(x, values[:, None])
+        return
+    rows = max(_NUMBERS // max(x.shape[-1], 1), 1)
+    sets = torch.repeat_interleave(door.own, output_size=x.shape[0])
+    for some, of_set in zip(x.split(rows), sets.split(rows)):
+        in_place(some, values[of_set])
 
 
 def sum_gradients(values: Tensor, group: Any = None) -> Tensor:
@@ -84,7 +110,7 @@ def sum_gradients(values: Tensor, group: Any = None) -> Tensor:
         values: the same on all ranks.
         group: a process group, default that of all processes.
     """
-    return _Complete.apply(values, Wire(group))
+    return _Complete.apply(Wire(group), values)[0]
 
 
 def total(values: Tensor, group: Any = None) -> Tensor:
@@ -126,17 +152,7 @@ def sum_minus_self(
     _checks.one_of("reduce", reduce, "sum", "mean")
     flags = {"pre": int(pre is not None), "post": int(post is not None), "reduce": int(reduce == "mean")}
     door = opened("sum_minus_self", {"h": h}, (("h",),), group, offsets, lengths, flags=flags)
-    h = door.tensors["h"]
-    here = ops.sum_minus_self(h, offsets=offsets, lengths=lengths, pre=pre)
-    others = _OfOtherRanks.apply(_own_sum(h, here, offsets, door.own, pre), door.wire)
-    wide = torch.float64 if h.dtype == torch.float64 else torch.float32
-    if reduce == "mean":
-        divisor = (door.counts - 1).clamp(min=1)[:, None]
-        here, others = here / _at_parts(divisor.to(wide), h, offsets, door.own), others / divisor
-    out = (here + _at_parts(others.to(wide), h, offsets, door.own)).to(h.dtype)
-    if lengths is not None:
-        out = torch.where(torch.arange(h.shape[1], device=h.device)[:, None] < lengths[:, None, None], out, 0)
-    return door.sharded(_Tanh.apply(out) if post else out)
+    return door.sharded(_SumMinusSelf.apply(door.tensors["h"], door, pre, post, reduce))
 
 
 def graph_block(
@@ -161,11 +177,12 @@ def graph_block(
         New states of this rank's parts.
     """
     wire = Wire(group)
-    weights = {name: _Complete.apply(weight, wire) for name, weight in block.named_parameters()}
+    weights = dict(block.named_parameters())
+    shared = _Complete.apply(wire, *weights.values(), *(() if context is None else (context,)))
     options = {"offsets": offsets, "lengths": lengths, "aggregate": functools.partial(sum_minus_self, group=group)}
     if context is not None:
-        options["context"] = _Complete.apply(context, wire)
-    return torch.func.functional_call(block, weights, (h,), options)
+        options["context"] = shared[-1]
+    return torch.func.functional_call(block, dict(zip(weights, shared)), (h,), options)
 
 
 def _own_sum(h: Tensor, without_self: Tensor, offsets: Tensor | None, own: Tensor, pre: str | None) -> Tensor:
@@ -183,11 +200,6 @@ def _own_sum(h: Tensor, without_self: Tensor, offsets: Tensor | None, own: Tenso
     if pre == "elu":
         itself = F.elu(itself)
     return torch.where(own[:, None] > 0, itself + others, 0)
-
-
-def _at_parts(values: Tensor, h: Tensor, offsets: Tensor | None, own: Tensor) -> Tensor:
-    """[B, D] at each part of its set."""
-    return values[:, None] if offsets is None else values.repeat_interleave(own, 0, output_size=h.shape[0])
 
 
 def prior_sum(
@@ -228,7 +240,7 @@ def prior_sum(
         earlier=problem, flags={"classes": -1 if problem else mu_table.shape[0]},
     )
     shard = door.shard
-    mu, logvar = (_Complete.apply(table, door.wire) for table in (mu_table, logvar_table))
+    mu, logvar = _Complete.apply(door.wire, mu_table, logvar_table)
     own = ops.prior_sum(labels, mu, logvar, offsets=offsets, lengths=lengths, seed=shard.seed, set_index=set_index,
                         part_start=shard.part_start)
     return _Total.apply(own.double(), door.wire).to(own.dtype)

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_FIELDS = 12
+_FIELDS = 14
 
 
 @dataclass
@@ -74,12 +74,14 @@ class Wire:
         dist.all_reduce(values, how, group=self.group)
         return values
 
-    def agree(self, operation: str, device: torch.device, problem: Exception | None = None, **numbers: int) -> None:
-        """Raises on every rank where one has a problem of its own, or where the numbers are not the same on all."""
-        assert len(numbers) < _FIELDS
+    def agree(self, operation: str, device: torch.device, problem: Exception | None, told: list[int], **numbers: int
+              ) -> list[list[int]]:
+        """What each rank has to tell; raises on every rank where one has a problem of its own, or where the numbers are
+        not the same on all."""
+        assert len(numbers) + len(told) <= _FIELDS
         code = zlib.crc32(operation.encode())
         own = [0 if problem is None else 1, code, *numbers.values()]
-        own += [0] * (_FIELDS + 1 - len(own))
+        own += [0] * (2 + _FIELDS - len(told) - len(own)) + told
         every = self.gathered(torch.tensor(own, dtype=torch.int64, device=device)).tolist()
         if problem is not None:
             raise problem
@@ -93,6 +95,7 @@ class Wire:
                 if here != there:
                     raise ValueError(f"{operation}: {name}: expected the same on all ranks, got {there} on rank 0 and "
                                      f"{here} on rank {rank}")
+        return [row[-len(told):] for row in every]
 
 
 def _count(name: str, values: Tensor) -> None:

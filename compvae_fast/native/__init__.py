@@ -82,14 +82,15 @@ class Sets:
     """The sets of a call as the native code takes them; keeps converted index tensors alive."""
 
     def __init__(self, like: Tensor, offsets: Tensor | None, lengths: Tensor | None, set_index: Tensor | None = None,
-                 part_start: Tensor | None = None, seed: Tensor | None = None):
+                 part_start: Tensor | None = None, seed: Tensor | None = None, whole_sizes: Tensor | None = None):
         self._kept = [index(offsets), index(lengths), index(set_index), index(part_start), seed]
+        self._whole_sizes = index(whole_sizes)
         self.count = like.shape[0] if offsets is None else offsets.shape[0] - 1
         self.width = like.shape[-1]
         self._device = like.device
         self.arguments = (
             self.count, like.shape[0 if offsets is not None else 1], self.width, *map(address, self._kept),
-            1 if seed is not None and seed.dim() else 0, threads(),
+            1 if seed is not None and seed.dim() else 0, address(self._whole_sizes), threads(),
         )
 
     def scratch(self) -> Tensor:

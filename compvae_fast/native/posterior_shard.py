@@ -1,4 +1,4 @@
-"""One shard's share of posterior_sum_and_kl, by the compiled kernels."""
+"""One shard of posterior_sum_and_kl, by the compiled kernels."""
 
 from __future__ import annotations
 
@@ -6,30 +6,27 @@ import torch
 from torch import Tensor
 
 from compvae_fast import native
-from compvae_fast.reference.posterior_shard import JOINT, STATE, Shard
+from compvae_fast.native.shards import sets_of, state_of, stats_of
+from compvae_fast.reference.shards import POSTERIOR_STATE, Shard
 
 
 def forward(inputs: tuple[Tensor, ...], shard: Shard) -> Tensor:
-    sets = _sets(inputs, shard)
-    state = torch.empty(STATE, sets.count, sets.width, dtype=torch.float64)
+    sets = sets_of(inputs[0], shard)
+    state = state_of(len(POSTERIOR_STATE[shard.coupling]), sets)
     native.library().posterior_shard_forward(
         sets.arguments, tuple(map(native.rows, inputs)), state.data_ptr(), shard.coupling == "scaled",
         native.computes_float64(*inputs))
     return state
 
 
-def backward(grad_w: Tensor | None, grad_kl: Tensor | None, inputs: tuple[Tensor, ...], shard: Shard, joint: Tensor,
+def backward(grad_w: Tensor | None, grad_kl: Tensor | None, inputs: tuple[Tensor, ...], shard: Shard, stats: Tensor,
              needs: list[bool]) -> tuple[Tensor, ...]:
-    sets = _sets(inputs, shard)
-    float64 = native.computes_float64(*inputs)
-    joint = joint.to(torch.float64 if float64 else torch.float32).contiguous()
-    assert joint.shape[0] == JOINT
+    """By the whole sets' kernel, which needs to know no more of other shards than the stats and the sets' sizes."""
+    sets = sets_of(inputs[0], shard)
+    stats = stats_of(stats, inputs)
     gradients = native.like_wanted(inputs, needs)
-    native.library().posterior_shard_backward(
+    native.library().posterior_sum_and_kl_backward(
         sets.arguments, tuple(map(native.rows, inputs)), native.per_set(grad_w), native.per_set(grad_kl),
-        joint.data_ptr(), native.wanted_rows(gradients, needs), shard.coupling == "scaled", float64)
+        stats.data_ptr(), native.wanted_rows(gradients, needs), shard.coupling == "scaled",
+        stats.dtype == torch.float64)
     return gradients
-
-
-def _sets(inputs: tuple[Tensor, ...], shard: Shard) -> native.Sets:
-    return native.Sets(inputs[0], shard.offsets, shard.lengths, shard.set_index, shard.part_start, shard.seed)

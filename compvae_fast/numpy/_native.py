@@ -93,7 +93,7 @@ class Sets:
         self.count, self.width = count, width
         drawn = (None, None, None) if draw is None else self._noise(parts, *draw)
         self._kept = [index(offsets), index(lengths), *drawn]
-        self.arguments = (count, 0 if offsets is not None else parts, width, *map(address, self._kept), 0,
+        self.arguments = (count, 0 if offsets is not None else parts, width, *map(address, self._kept), 0, 0,
                           _threads(threads))
 
     @staticmethod

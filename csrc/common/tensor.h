@@ -32,9 +32,11 @@ struct Sets {
     const int64_t* part_start = nullptr;  // [B], null: 0
     const int64_t* seeds = nullptr;       // [1], or [B] where seed_stride is 1
     int64_t seed_stride = 0;
+    const int64_t* whole_sizes = nullptr;  // [B], parts of the sets that these are shards of; null: they are whole
     int threads = 1;
 
     COMPVAE_HOST_DEVICE int64_t size(int64_t b) const { return offsets ? offsets[b + 1] - offsets[b] : lengths ? lengths[b] : parts; }
+    COMPVAE_HOST_DEVICE int64_t whole_size(int64_t b) const { return whole_sizes ? whole_sizes[b] : size(b); }
     COMPVAE_HOST_DEVICE int64_t row(int64_t b) const { return offsets ? offsets[b] : 0; }
     COMPVAE_HOST_DEVICE uint64_t index(int64_t b) const { return uint64_t(set_index ? set_index[b] : b); }
     COMPVAE_HOST_DEVICE uint64_t start(int64_t b) const { return uint64_t(part_start ? part_start[b] : 0); }

@@ -21,10 +21,8 @@ class Density {
 
   public:
     double run(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, double* stats) {
-        const int64_t size = sets.size(place.set), row = sets.row(place.set);
-        std::memset(stats_, 0, sizeof stats_);
-        std::memset(z_, 0, sizeof z_);
-        each_chunk(place, w, in, row, size, true, [&](int column, int n, int64_t) { add(column, n); });
+        const int64_t size = sets.size(place.set);
+        sum(sets, place, w, in);
         double density = 0;
         for (int column = 0; column < place.width; column += N) {
             const V ref = load<V>(stats_[REF] + column), z = load<V>(z_ + column) + exp(-ref);
@@ -33,14 +31,35 @@ class Density {
             store(stats_[TOTAL] + column, load<V>(stats_[TOTAL] + column) * exp(log_normaliser));
             store(normaliser_ + column, log_normaliser);
         }
-        std::memset(squares_, 0, sizeof squares_);
-        each_chunk(place, w, in, row, size, size > CHUNK, [&](int column, int n, int64_t) { square(column, n); });
+        square(sets, place, w, in, size > CHUNK);
         for (int i = 0; i < place.width && size; ++i) {
             density += normaliser_[i] - 0.5 * (squares_[i] + LOG_2_PI * double(size));
             stats_[PULL][i] *= std::exp(normaliser_[i]);
         }
         if (stats) write_stats(stats, STATS, sets, place, stats_);
         return density;
+    }
+
+    // A shard's sums, rows [3][B][D]: max(0, nu_m); sum exp(nu - that); sum (w - mu) / sigma (unit), sum w - mu (scaled).
+    void shard_sums(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, double* sums) {
+        sum(sets, place, w, in);
+        double rows[3][BLOCK];
+        std::memcpy(rows[0], stats_[REF], sizeof rows[0]);
+        std::memcpy(rows[1], z_, sizeof rows[1]);
+        std::memcpy(rows[2], stats_[TOTAL], sizeof rows[2]);
+        write_stats(sums, 3, sets, place, rows);
+    }
+    // Given the joint REF, INVERSE_Z and TOTAL, what a shard adds, rows [2][B][D]: sum eps^2 + log sigma^2, and to PULL
+    // before its factor exp(L).
+    void shard_squares(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, const double* stats,
+                       double* sums) {
+        read_stats(stats, PULL, sets, place, stats_);
+        std::memset(stats_[PULL], 0, sizeof stats_[PULL]);
+        square(sets, place, w, in, true);
+        double rows[2][BLOCK];
+        std::memcpy(rows[0], squares_, sizeof rows[0]);
+        std::memcpy(rows[1], stats_[PULL], sizeof rows[1]);
+        write_stats(sums, 2, sets, place, rows);
     }
 
     void gradient(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, const Tensor& grad,
@@ -65,6 +84,18 @@ class Density {
     Rows<double> w_, mu_, logvar_, logits_;
     Results<double> out_[4];
     alignas(64) double stats_[STATS][BLOCK], z_[BLOCK], squares_[BLOCK], normaliser_[BLOCK];
+
+    void sum(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in) {
+        std::memset(stats_, 0, sizeof stats_);
+        std::memset(z_, 0, sizeof z_);
+        each_chunk(place, w, in, sets.row(place.set), sets.size(place.set), true,
+                   [&](int column, int n, int64_t) { add(column, n); });
+    }
+    void square(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, bool staged) {
+        std::memset(squares_, 0, sizeof squares_);
+        each_chunk(place, w, in, sets.row(place.set), sets.size(place.set), staged,
+                   [&](int column, int n, int64_t) { add_squares(column, n); });
+    }
 
     template <class F>
     void each_chunk(const Place& place, const Tensor& w, const Posterior& in, int64_t row, int64_t size, bool staged,
@@ -109,7 +140,7 @@ class Density {
         store(z_ + column, load<V>(z_ + column) * exp(old - ref) + z);
         store(stats_[TOTAL] + column, load<V>(stats_[TOTAL] + column) + total);
     }
-    void square(int column, int n) {
+    void add_squares(int column, int n) {
         V squares{}, pull{};
         for (int k = 0; k < n; ++k) {
             const V r = rho(k, column), e = eps(k, column, r);
@@ -154,6 +185,25 @@ void correlated_normal_log_prob_backward(const Sets& sets, const Tensor& w, cons
         using Worker = Density<decltype(coupling)::value>;
         for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
             worker.gradient(sets, place, w, in, grad, static_cast<const double*>(stats), grad_w, out);
+        });
+    });
+}
+
+void correlated_normal_log_prob_shard_sums(const Sets& sets, const Tensor& w, const Posterior& in, double* sums,
+                                           Options options) {
+    by_type_and_coupling(options, [&](auto, auto coupling) {
+        using Worker = Density<decltype(coupling)::value>;
+        for_each_place<Worker>(
+            sets, [&](Worker& worker, const Place& place, int64_t) { worker.shard_sums(sets, place, w, in, sums); });
+    });
+}
+
+void correlated_normal_log_prob_shard_squares(const Sets& sets, const Tensor& w, const Posterior& in, const void* stats,
+                                              double* sums, Options options) {
+    by_type_and_coupling(options, [&](auto, auto coupling) {
+        using Worker = Density<decltype(coupling)::value>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
+            worker.shard_squares(sets, place, w, in, static_cast<const double*>(stats), sums);
         });
     });
 }

@@ -17,10 +17,32 @@ class Sample {
         sums_.run(sets, place, in);
         sums_.finish(place.width, stats_, nullptr, &density);
         if (stats) write_stats(stats, S::COUNT, sets, place, stats_);
+        write(sets, place, in, w, sets.size(place.set) > CHUNK);
+        return density - 0.5 * LOG_2_PI * double(sets.size(place.set)) * place.width;
+    }
+
+    // A shard's sums, and its parts given the joint stats.
+    void shard_sums(const Sets& sets, const Place& place, const Posterior& in, double* state) {
+        sums_.run(sets, place, in);
+        sums_.write_state(sets, place, state);
+    }
+    void shard_sample(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, const T* stats) {
+        read_stats(stats, S::COUNT, sets, place, stats_);
+        sums_.noise.prepare(sets, place);
+        write(sets, place, in, w, true);
+    }
+
+  private:
+    SetSums<T, C, false, true, false, DENSITY> sums_;
+    Rows<T> mu_;
+    Results<T> out_;
+    alignas(64) T stats_[S::COUNT][BLOCK];
+
+    void write(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, bool staged) {
         const int64_t size = sets.size(place.set), row = sets.row(place.set);
         for (int64_t part = 0; part < size; part += CHUNK) {
             const int n = int(size - part < CHUNK ? size - part : CHUNK);
-            if (size > CHUNK) {  // else they are still there from the first pass
+            if (staged) {  // else they are still there from the first pass
                 sums_.logvar_q.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width);
                 sums_.rho_logits.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width);
                 sums_.noise.draw(part, n);
@@ -39,14 +61,7 @@ class Sample {
             out_.finish(w, place.set, row + part, n, place.coordinate, place.width);
         }
         zero_padding(sets, place, w);
-        return density - 0.5 * LOG_2_PI * double(size) * place.width;
     }
-
-  private:
-    SetSums<T, C, false, true, false, DENSITY> sums_;
-    Rows<T> mu_;
-    Results<T> out_;
-    alignas(64) T stats_[S::COUNT][BLOCK];
 };
 
 template <class T, Coupling C, bool DENSITY>
@@ -69,27 +84,23 @@ class SampleGradient {
   public:
     void run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w,
              const Tensor& grad_log_density, const T* stats, const Posterior& grad) {
-        const int64_t size = sets.size(place.set), row = sets.row(place.set);
-        g_density_ = read_value<T>(grad_log_density, place.set);
-        read_stats(stats, S::COUNT, sets, place, stats_);
-        noise_.prepare(sets, place);
-        centred_.clear();
-        for (int64_t part = 0; part < size; part += CHUNK) {
-            const int n = stage(sets, place, in, grad_w, row, part, size);
-            for (int column = 0; column < place.width; column += N) reduce(column, n, part == 0);
-        }
-        const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits};
-        for (int64_t part = 0; part < size; part += CHUNK) {
-            const int n = int(size - part < CHUNK ? size - part : CHUNK);
-            if (size > CHUNK) stage(sets, place, in, grad_w, row, part, size);
-            noise_.draw(part, n);
-            for (int i = 0; i < 3; ++i)
-                out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
-            for (int column = 0; column < place.width; column += N) write(column, n);
-            for (int i = 0; i < 3; ++i)
-                out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
-        }
-        for (const Tensor* t : outputs) zero_padding(sets, place, *t);
+        prepare(sets, place, stats);
+        reduce(sets, place, in, grad_w);
+        write(sets, place, in, grad_w, grad_log_density, grad, sets.size(place.set) > CHUNK);
+    }
+
+    // A shard's share of the centre of the upstream gradients, and its gradients given the joint one.
+    void shard_centre(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w, const T* stats,
+                      double* centre) {
+        prepare(sets, place, stats);
+        reduce(sets, place, in, grad_w);
+        centred_.write(sets, place, centre);
+    }
+    void shard_gradient(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w,
+                        const Tensor& grad_log_density, const T* stats, const double* centre, const Posterior& grad) {
+        prepare(sets, place, stats);
+        centred_.read(sets, place, centre);
+        write(sets, place, in, grad_w, grad_log_density, grad, true);
     }
 
   private:
@@ -100,7 +111,36 @@ class SampleGradient {
     alignas(64) T stats_[S::COUNT][BLOCK];
     T g_density_ = 0;
 
-    int stage(const Sets&, const Place& place, const Posterior& in, const Tensor& grad_w, int64_t row, int64_t part,
+    void prepare(const Sets& sets, const Place& place, const T* stats) {
+        read_stats(stats, S::COUNT, sets, place, stats_);
+        noise_.prepare(sets, place);
+        centred_.clear();
+    }
+    void reduce(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w) {
+        const int64_t size = sets.size(place.set), row = sets.row(place.set);
+        for (int64_t part = 0; part < size; part += CHUNK) {
+            const int n = stage(place, in, grad_w, row, part, size);
+            for (int column = 0; column < place.width; column += N) reduce(column, n, part == 0);
+        }
+    }
+    void write(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w,
+               const Tensor& grad_log_density, const Posterior& grad, bool staged) {
+        const int64_t size = sets.size(place.set), row = sets.row(place.set);
+        g_density_ = read_value<T>(grad_log_density, place.set);
+        const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits};
+        for (int64_t part = 0; part < size; part += CHUNK) {
+            const int n = int(size - part < CHUNK ? size - part : CHUNK);
+            if (staged) stage(place, in, grad_w, row, part, size);
+            noise_.draw(part, n);
+            for (int i = 0; i < 3; ++i)
+                out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
+            for (int column = 0; column < place.width; column += N) write(column, n);
+            for (int i = 0; i < 3; ++i)
+                out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
+        }
+        for (const Tensor* t : outputs) zero_padding(sets, place, *t);
+    }
+    int stage(const Place& place, const Posterior& in, const Tensor& grad_w, int64_t row, int64_t part,
               int64_t size) {
         const int n = int(size - part < CHUNK ? size - part : CHUNK);
         logvar_.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width);
@@ -159,6 +199,52 @@ void correlated_normal_rsample_backward(const Sets& sets, const Posterior& in, c
         using Worker = SampleGradient<T, decltype(coupling)::value>;
         for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
             worker.run(sets, place, in, grad_w, grad_log_density, static_cast<const T*>(stats), grad);
+        });
+    });
+}
+
+void correlated_normal_rsample_shard_sums(const Sets& sets, const Posterior& in, double* state, bool density,
+                                          Options options) {
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        const auto run = [&](auto of_density) {
+            using Worker = Sample<decltype(zero), decltype(coupling)::value, decltype(of_density)::value>;
+            for_each_place<Worker>(
+                sets, [&](Worker& worker, const Place& place, int64_t) { worker.shard_sums(sets, place, in, state); });
+        };
+        density ? run(std::true_type()) : run(std::false_type());
+    });
+}
+
+void correlated_normal_rsample_shard_sample(const Sets& sets, const Posterior& in, const Tensor& w, const void* stats,
+                                            Options options) {
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using T = decltype(zero);
+        using Worker = Sample<T, decltype(coupling)::value, false>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
+            worker.shard_sample(sets, place, in, w, static_cast<const T*>(stats));
+        });
+    });
+}
+
+void correlated_normal_rsample_shard_centre(const Sets& sets, const Posterior& in, const Tensor& grad_w,
+                                            const void* stats, double* centre, Options options) {
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using T = decltype(zero);
+        using Worker = SampleGradient<T, decltype(coupling)::value>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
+            worker.shard_centre(sets, place, in, grad_w, static_cast<const T*>(stats), centre);
+        });
+    });
+}
+
+void correlated_normal_rsample_shard_backward(const Sets& sets, const Posterior& in, const Tensor& grad_w,
+                                              const Tensor& grad_log_density, const void* stats, const double* centre,
+                                              const Posterior& grad, Options options) {
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using T = decltype(zero);
+        using Worker = SampleGradient<T, decltype(coupling)::value>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
+            worker.shard_gradient(sets, place, in, grad_w, grad_log_density, static_cast<const T*>(stats), centre, grad);
         });
     });
 }

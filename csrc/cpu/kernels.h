@@ -43,9 +43,19 @@ namespace compvae {
       (const Sets& sets, const Posterior& in, const Tensor& grad_w, const Tensor& grad_ratio, const void* stats,       \
        const Posterior& grad, bool path, Options options))                                                             \
     F(posterior_shard_forward, (const Sets& sets, const Posterior& in, double* state, Options options))                \
-    F(posterior_shard_backward,                                                                                        \
-      (const Sets& sets, const Posterior& in, const Tensor& grad_w, const Tensor& grad_kl, const void* joint,          \
-       const Posterior& grad, Options options))                                                                        \
+    F(correlated_normal_rsample_shard_sums,                                                                            \
+      (const Sets& sets, const Posterior& in, double* state, bool density, Options options))                           \
+    F(correlated_normal_rsample_shard_sample,                                                                          \
+      (const Sets& sets, const Posterior& in, const Tensor& w, const void* stats, Options options))                    \
+    F(correlated_normal_rsample_shard_centre, (const Sets& sets, const Posterior& in, const Tensor& grad_w,            \
+                                               const void* stats, double* centre, Options options))                    \
+    F(correlated_normal_rsample_shard_backward,                                                                        \
+      (const Sets& sets, const Posterior& in, const Tensor& grad_w, const Tensor& grad_log_density, const void* stats, \
+       const double* centre, const Posterior& grad, Options options))                                                  \
+    F(correlated_normal_log_prob_shard_sums,                                                                           \
+      (const Sets& sets, const Tensor& w, const Posterior& in, double* sums, Options options))                         \
+    F(correlated_normal_log_prob_shard_squares, (const Sets& sets, const Tensor& w, const Posterior& in,               \
+                                                 const void* stats, double* sums, Options options))                    \
     F(sum_minus_self_forward, (const Sets& sets, const Tensor& h, const Tensor& out, Aggregate how, bool float64))     \
     F(sum_minus_self_backward, (const Sets& sets, const Tensor& h, const Tensor& grad_out, const Tensor& grad_h,       \
                                 Aggregate how, bool float64))                                                          \

@@ -111,6 +111,19 @@ class SetSums {
         return sum_of_lanes(kl);
     }
 
+    // What a set's shard adds to the joint sums: rows of state [..][B][D], float64, of m and then of the sums.
+    void write_state(const Sets& sets, const Place& place, double* state) const {
+        int64_t row = place.set;
+        const auto put = [&](const auto* numbers) {
+            for (int i = 0; i < place.width; ++i) state[row * sets.width + place.coordinate + i] = numbers[i];
+            row += sets.count;
+        };
+        for (int s = 0; s < OF_M; ++s)
+            if (KL || s == LOGIT || s == LOGVAR_Q || s == NORMAL) put(m_[s]);
+        for (int s = 0; s < SUMS; ++s)
+            if (is_used(s)) put(sum_[s]);
+    }
+
   private:
     enum Sum { OTHERS, BASE, TRACE, SQUARES, VARIANCES, NOISE_SUM, SHIFTED_NOISE, SHIFT, MEANS, DENSITIES, SUMS };
     static constexpr bool is_used(int s) {

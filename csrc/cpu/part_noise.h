@@ -71,6 +71,19 @@ class Centred {
     }
     V reference(int column) const { return load<V>(reference_ + column); }
 
+    // The sums over a shard as rows [3][B][D]: a_r, sum_j rho_j (a_j - a_r), sum rho.
+    void write(const Sets& sets, const Place& place, double* rows) const {
+        double all[3][BLOCK];
+        for (int i = 0; i < BLOCK; ++i) all[0][i] = reference_[i], all[1][i] = sum_[i], all[2][i] = rhos_[i];
+        write_stats(rows, 3, sets, place, all);
+    }
+    // Those over the whole set, the first two rows.
+    void read(const Sets& sets, const Place& place, const double* rows) {
+        double all[2][BLOCK];
+        read_stats(rows, 2, sets, place, all);
+        for (int i = 0; i < BLOCK; ++i) reference_[i] = T(all[0][i]), sum_[i] = all[1][i];
+    }
+
   private:
     alignas(64) T reference_[BLOCK];
     double sum_[BLOCK], rhos_[BLOCK];

@@ -34,7 +34,7 @@ class PosteriorKlGradient {
              const T* stats, const Posterior& grad) {
         const int64_t size = sets.size(place.set), row = sets.row(place.set);
         grad_kl_ = read_value<T>(grad_kl, place.set);
-        parts_ = T(size);
+        parts_ = T(sets.whole_size(place.set));
         read_block(grad_w, place, grad_w_);
         read_stats(stats, S::COUNT, sets, place, stats_);
         if constexpr (DRAW) noise_.prepare(sets, place);

@@ -36,10 +36,10 @@ from compvae_fast.kernels.numba.vectors import FLOAT64, count_of, lane_numbers, 
 _LOG_2_PI = math.log(2 * math.pi)
 # Rows of stats [_COUNT, B, D]: max(0, nu_m); 1/Z; E (unit) or T (scaled); and exp(L) sum rho_j eps_j (unit) or
 # exp(L) sum rho_j eps_j / sigma_j (scaled).
-_REF, _INVERSE_Z, _TOTAL, _PULL = (STATS + i * ROW for i in range(4))
+REF, INVERSE_Z, TOTAL, PULL = (STATS + i * ROW for i in range(4))
 _COUNT = 4
 # Rows of working memory
-_Z, _NORMALISER, _SQUARES = FREE, FREE + ROW, FREE + 2 * ROW
+Z, _NORMALISER, SQUARES = FREE, FREE + ROW, FREE + 2 * ROW
 
 
 @plain
@@ -55,28 +55,15 @@ def _forward(kind, unit, sets, w, given, stats, scratch, queue, memory):
     index = next_item(queue, -1)
     while index < places_of(sets):
         place = place_at(sets, index, memory)
-        clear_rows(kind, memory + STATS, _COUNT)
-        clear_rows(kind, memory + FREE, 3)
-        inputs = _stage(kind, place, w, given, memory, 0, min(CHUNK, place.size))
-        for part in range(0, place.size, CHUNK):
-            n = min(CHUNK, place.size - part)
-            if part > 0:
-                inputs = _stage(kind, place, w, given, memory, part, n)
-            for column in range(0, place.width, count_of(kind)):
-                _add_chunk(kind, unit, memory + 8 * column, 8 * column, n, inputs)
+        sum_parts(kind, unit, place, w, given)
         for at in range(0, 8 * place.width, 8 * count_of(kind)):
-            ref = load(kind, memory + _REF + at)
-            z = load(kind, memory + _Z + at) + exp(-ref)
+            ref = load(kind, memory + REF + at)
+            z = load(kind, memory + Z + at) + exp(-ref)
             log_normaliser = ref + log(z)
-            store(memory + _INVERSE_Z + at, 1.0 / z)
-            store(memory + _TOTAL + at, load(kind, memory + _TOTAL + at) * exp(log_normaliser))
+            store(memory + INVERSE_Z + at, 1.0 / z)
+            store(memory + TOTAL + at, load(kind, memory + TOTAL + at) * exp(log_normaliser))
             store(memory + _NORMALISER + at, log_normaliser)
-        for part in range(0, place.size, CHUNK):
-            n = min(CHUNK, place.size - part)
-            if place.size > CHUNK:  # else they are still there
-                inputs = _stage(kind, place, w, given, memory, part, n)
-            for column in range(0, place.width, count_of(kind)):
-                _square_chunk(kind, unit, memory + 8 * column, 8 * column, n, inputs)
+        square_parts(kind, unit, place, w, given)
         density = 0.0
         if place.size > 0:
             for column in range(0, place.width, count_of(kind)):
@@ -84,6 +71,30 @@ def _forward(kind, unit, sets, w, given, stats, scratch, queue, memory):
         write_float64(scratch + 8 * index, density)
         write_stats(kind, sets, place, stats, _COUNT, memory + STATS)
         index = next_item(queue, index)
+
+
+@plain
+def sum_parts(kind, unit, place, w, given):
+    """REF, Z without its exp(-REF), and the sum of the residuals in TOTAL."""
+    memory = place.memory
+    clear_rows(kind, memory + STATS, _COUNT)
+    clear_rows(kind, memory + FREE, 3)
+    for part in range(0, place.size, CHUNK):
+        n = min(CHUNK, place.size - part)
+        inputs = _stage(kind, place, w, given, memory, part, n)
+        for column in range(0, place.width, count_of(kind)):
+            _add_chunk(kind, unit, memory + 8 * column, 8 * column, n, inputs)
+
+
+@plain
+def square_parts(kind, unit, place, w, given):
+    """SQUARES and PULL before its factor exp(L), given the other stats."""
+    memory = place.memory
+    for part in range(0, place.size, CHUNK):
+        n = min(CHUNK, place.size - part)
+        inputs = _stage(kind, place, w, given, memory, part, n)
+        for column in range(0, place.width, count_of(kind)):
+            _square_chunk(kind, unit, memory + 8 * column, 8 * column, n, inputs)
 
 
 # `column` below is the address of the column in working memory: of row r it has column + r.
@@ -103,7 +114,7 @@ def _inverse_sigma(kind, inputs, k, at):
 
 @inlined
 def _rho(kind, column, inputs, k, at):
-    return exp(load(kind, row_at(inputs[3], k) + at) - load(kind, column + _REF)) * load(kind, column + _INVERSE_Z)
+    return exp(load(kind, row_at(inputs[3], k) + at) - load(kind, column + REF)) * load(kind, column + INVERSE_Z)
 
 
 @inlined
@@ -116,7 +127,7 @@ def _eps(unit, residual, rho, total_, inverse_sigma):
 
 @plain
 def _add_chunk(kind, unit, column, at, n, inputs):
-    old = load(kind, column + _REF)
+    old = load(kind, column + REF)
     ref = old
     for k in range(n):
         nu = load(kind, row_at(inputs[3], k) + at)
@@ -125,14 +136,14 @@ def _add_chunk(kind, unit, column, at, n, inputs):
     for k in range(n):
         z += exp(load(kind, row_at(inputs[3], k) + at) - ref)
         sum_ += _residual(kind, unit, inputs, k, at, _inverse_sigma(kind, inputs, k, at))
-    store(column + _REF, ref)
-    store(column + _Z, load(kind, column + _Z) * exp(old - ref) + z)
-    store(column + _TOTAL, load(kind, column + _TOTAL) + sum_)
+    store(column + REF, ref)
+    store(column + Z, load(kind, column + Z) * exp(old - ref) + z)
+    store(column + TOTAL, load(kind, column + TOTAL) + sum_)
 
 
 @plain
 def _square_chunk(kind, unit, column, at, n, inputs):
-    squares, pull, total_ = zero(kind), zero(kind), load(kind, column + _TOTAL)
+    squares, pull, total_ = zero(kind), zero(kind), load(kind, column + TOTAL)
     for k in range(n):
         inverse_sigma, rho = _inverse_sigma(kind, inputs, k, at), _rho(kind, column, inputs, k, at)
         eps = _eps(unit, _residual(kind, unit, inputs, k, at, inverse_sigma), rho, total_, inverse_sigma)
@@ -141,15 +152,15 @@ def _square_chunk(kind, unit, column, at, n, inputs):
             pull += rho * eps
         else:
             pull += rho * eps * inverse_sigma
-    store(column + _SQUARES, load(kind, column + _SQUARES) + squares)
-    store(column + _PULL, load(kind, column + _PULL) + pull)
+    store(column + SQUARES, load(kind, column + SQUARES) + squares)
+    store(column + PULL, load(kind, column + PULL) + pull)
 
 
 @plain
 def _finish(kind, column, size, width):
     log_normaliser = load(kind, column + _NORMALISER)
-    store(column + _PULL, load(kind, column + _PULL) * exp(log_normaliser))
-    density = log_normaliser - 0.5 * (load(kind, column + _SQUARES) + _LOG_2_PI * size)
+    store(column + PULL, load(kind, column + PULL) * exp(log_normaliser))
+    density = log_normaliser - 0.5 * (load(kind, column + SQUARES) + _LOG_2_PI * size)
     return total(select(lane_numbers(kind) < width, density, 0.0))
 
 
@@ -182,7 +193,7 @@ def _backward(kind, unit, sets, w, given, grad, stats, to_w, wanted, queue, memo
 @plain
 def _write_gradients(kind, unit, column, at, n, g, inputs, outputs):
     to_w, to_mu, to_logvar, to_logits = outputs
-    pull, total_ = load(kind, column + _PULL), load(kind, column + _TOTAL)
+    pull, total_ = load(kind, column + PULL), load(kind, column + TOTAL)
     for k in range(n):
         inverse_sigma, rho = _inverse_sigma(kind, inputs, k, at), _rho(kind, column, inputs, k, at)
         residual = _residual(kind, unit, inputs, k, at, inverse_sigma)

@@ -53,19 +53,26 @@ def _forward(kind, unit, sets, given, w, stats, scratch, queue, memory):
         log_density = finish_set(kind, unit, NO, YES, NO, YES, place)
         write_float64(scratch + 8 * index, log_density - 0.5 * _LOG_2_PI * place.size * place.width)
         write_stats(kind, sets, place, stats, PART_COUNT, memory + STATS)
-        for part in range(0, place.size, CHUNK):
-            n = min(CHUNK, place.size - part)
-            logvar = stage_input(kind, place, given.logvar_q, memory + INPUTS[1], part, n)
-            logits = stage_input(kind, place, given.rho_logits, memory + INPUTS[0], part, n)
-            mu = stage_input(kind, place, given.mu_q, memory + INPUTS[2], part, n)
-            out = stage_output(kind, place, w, memory + OUTPUTS[0], part)
-            if place.size > CHUNK:  # else it is still there from the first pass
-                draw_rows(kind, sets, place, part, n)
-            for column in range(0, place.width, count_of(kind)):
-                _write_parts(kind, unit, memory, column * size_of(kind), n, mu, logvar, logits, out)
-            finish_output(kind, place, w, memory + OUTPUTS[0], part, n)
-        zero_padding(kind, sets, place, w)
+        write_sample(kind, unit, sets, place, given, w, place.size > CHUNK)
         index = next_item(queue, index)
+
+
+@plain
+def write_sample(kind, unit, sets, place, given, w, draws):
+    """The parts, given the stats in working memory; the noise is there where it is not to be drawn."""
+    memory = place.memory
+    for part in range(0, place.size, CHUNK):
+        n = min(CHUNK, place.size - part)
+        logvar = stage_input(kind, place, given.logvar_q, memory + INPUTS[1], part, n)
+        logits = stage_input(kind, place, given.rho_logits, memory + INPUTS[0], part, n)
+        mu = stage_input(kind, place, given.mu_q, memory + INPUTS[2], part, n)
+        out = stage_output(kind, place, w, memory + OUTPUTS[0], part)
+        if draws:
+            draw_rows(kind, sets, place, part, n)
+        for column in range(0, place.width, count_of(kind)):
+            _write_parts(kind, unit, memory, column * size_of(kind), n, mu, logvar, logits, out)
+        finish_output(kind, place, w, memory + OUTPUTS[0], part, n)
+    zero_padding(kind, sets, place, w)
 
 
 @plain
@@ -82,29 +89,42 @@ def _backward(kind, unit, sets, given, grad_w, grad_density, stats, wanted, queu
     index = next_item(queue, -1)
     while index < places_of(sets):
         place = place_at(sets, index, memory)
-        g = value_of(kind, place, grad_density)
         read_stats(kind, sets, place, stats, PART_COUNT, memory + STATS)
-        clear_centred(kind, memory)
-        for part in range(0, place.size, CHUNK):
-            n = min(CHUNK, place.size - part)
-            inputs = _stage(kind, place, given, grad_w, memory, part, n)
-            for column in range(0, place.width, count_of(kind)):
-                _reduce(kind, unit, memory, column, n, part == 0, inputs)
-        for part in range(0, place.size, CHUNK):
-            n = min(CHUNK, place.size - part)
-            inputs = _stage(kind, place, given, grad_w, memory, part, n)
-            outputs = (stage_output(kind, place, wanted.mu_q, memory + OUTPUTS[0], part),
-                       stage_output(kind, place, wanted.logvar_q, memory + OUTPUTS[1], part),
-                       stage_output(kind, place, wanted.rho_logits, memory + OUTPUTS[2], part))
-            draw_rows(kind, sets, place, part, n)
-            for column in range(0, place.width, count_of(kind)):
-                _write_gradients(kind, unit, memory, column, n, g, inputs, outputs)
-            finish_output(kind, place, wanted.mu_q, memory + OUTPUTS[0], part, n)
-            finish_output(kind, place, wanted.logvar_q, memory + OUTPUTS[1], part, n)
-            finish_output(kind, place, wanted.rho_logits, memory + OUTPUTS[2], part, n)
-        for t in wanted:
-            zero_padding(kind, sets, place, t)
+        centre_gradients(kind, unit, place, given, grad_w)
+        write_gradients(kind, unit, sets, place, given, grad_w, value_of(kind, place, grad_density), wanted)
         index = next_item(queue, index)
+
+
+@plain
+def centre_gradients(kind, unit, place, given, grad_w):
+    """The sums that centre the upstream gradients, given the stats in working memory."""
+    memory = place.memory
+    clear_centred(kind, memory)
+    for part in range(0, place.size, CHUNK):
+        n = min(CHUNK, place.size - part)
+        inputs = _stage(kind, place, given, grad_w, memory, part, n)
+        for column in range(0, place.width, count_of(kind)):
+            _reduce(kind, unit, memory, column, n, part == 0, inputs)
+
+
+@plain
+def write_gradients(kind, unit, sets, place, given, grad_w, g_density, wanted):
+    """The gradients of the parts, given the stats and those sums."""
+    memory = place.memory
+    for part in range(0, place.size, CHUNK):
+        n = min(CHUNK, place.size - part)
+        inputs = _stage(kind, place, given, grad_w, memory, part, n)
+        outputs = (stage_output(kind, place, wanted.mu_q, memory + OUTPUTS[0], part),
+                   stage_output(kind, place, wanted.logvar_q, memory + OUTPUTS[1], part),
+                   stage_output(kind, place, wanted.rho_logits, memory + OUTPUTS[2], part))
+        draw_rows(kind, sets, place, part, n)
+        for column in range(0, place.width, count_of(kind)):
+            _write_gradients(kind, unit, memory, column, n, g_density, inputs, outputs)
+        finish_output(kind, place, wanted.mu_q, memory + OUTPUTS[0], part, n)
+        finish_output(kind, place, wanted.logvar_q, memory + OUTPUTS[1], part, n)
+        finish_output(kind, place, wanted.rho_logits, memory + OUTPUTS[2], part, n)
+    for t in wanted:
+        zero_padding(kind, sets, place, t)
 
 
 @plain

@@ -17,7 +17,18 @@ from compvae_fast.kernels.numba.compiling import inlined, plain
 from compvae_fast.kernels.numba.elementary import exp, exp_excess, expm1, log
 from compvae_fast.kernels.numba.memory import load, load_float64, store
 from compvae_fast.kernels.numba.normals import draw_rows
-from compvae_fast.kernels.numba.places import CHUNK, INPUTS, NOISE, ROW, SMALL, ahead, clear_rows, row_at, stage_input
+from compvae_fast.kernels.numba.places import (
+    CHUNK,
+    INPUTS,
+    NOISE,
+    ROW,
+    SMALL,
+    ahead,
+    clear_rows,
+    row_at,
+    stage_input,
+    write_float64_row,
+)
 from compvae_fast.kernels.numba.rows import Tensor, tensor
 from compvae_fast.kernels.numba.vectors import (
     any_of,
@@ -56,23 +67,35 @@ W_SUM = SMALL + 15 * ROW  # w~
 STATS = SMALL + 16 * ROW
 FREE = SMALL + 32 * ROW  # for the operations' own rows
 
-# Rows of stats [COUNT, B, D], in the compute type.
+# Rows of stats [COUNT, B, D], in the compute type, in the order of csrc/common/stats.h.
 LARGEST_LOGIT = 0
 INVERSE_Z = 1  # rho_i = e_i * this
 ONE_MINUS_RHO_M = 2  # from the other logits
-# With kl: sum_j rho_j y_j, y_j = R_j (K rho_j - 1) (unit) or rho_j V / s_j^2 - R_j (scaled), with and without m.
-H = 3
-H_OTHERS = 4
-FACTOR_M = 5  # unit: (1 - rho_m)^2 + (K - 1) rho_m^2
-V, V_OTHERS, Q, Q_OTHERS = 5, 6, 7, 8  # scaled: sum sigma^2 and sum rho^2 / s^2, with and without m
-KL_COUNT_UNIT, KL_COUNT_SCALED = 6, 9
-# With kl and draw. Unit: E, E - eps_m, sigma_m - sum rho sigma, sigma_m. Scaled: T, 1 - sum rho.
-UNIT_NOISE, UNIT_NOISE_OTHERS, UNIT_NOISE_FACTOR, UNIT_SIGMA_M = 6, 7, 8, 9
-SCALED_NOISE, SCALED_NOISE_FACTOR = 9, 10
-KL_DRAW_COUNT_UNIT, KL_DRAW_COUNT_SCALED = 10, 11
+# With kl and draw. Unit: E, E - eps_m, sigma_m - sum rho sigma, log sigma_m^2. Scaled: T, 1 - sum rho.
+UNIT_NOISE, UNIT_NOISE_OTHERS, UNIT_NOISE_FACTOR, UNIT_LOGVAR_M = 3, 4, 5, 6
+SCALED_NOISE, SCALED_NOISE_FACTOR = 3, 4
+# With kl, from `kl_rows` on: sum_j rho_j y_j, y_j = R_j (K rho_j - 1) (unit) or rho_j V / s_j^2 - R_j (scaled), with
+# and without m.
+H, H_OTHERS = 0, 1
+FACTOR_M = 2  # unit: (1 - rho_m)^2 + (K - 1) rho_m^2
+V, V_OTHERS, Q, Q_OTHERS = 2, 3, 4, 5  # scaled: sum sigma^2 and sum rho^2 / s^2, with and without m
 # With draw alone. Unit: E, E - eps_m, 1 - sum rho. Scaled: T, T - sigma_m eps_m, 1 - sum rho.
 PART_NOISE, PART_NOISE_OTHERS, PART_REST_OF_RHO = 3, 4, 5
 PART_COUNT = 6
+
+
+@inlined
+def kl_rows(unit, draw):
+    """The first of the rows of stats that the KL needs."""
+    if draw:
+        return 7 if unit else 5
+    return 3
+
+
+@inlined
+def kl_count(unit, draw):
+    """How many rows of stats there are with kl."""
+    return kl_rows(unit, draw) + (3 if unit else 6)
 
 
 @plain
@@ -256,7 +279,7 @@ def _finish_column(kind, unit, kl, draw, mean, density, place, column):
         _finish_noise(kind, unit, kl, mean, memory, column, logvar_m, inverse_z, rest)
     terms = to_float64(ref) + to_float64(log(z))
     if kl:
-        terms += _finish_kl(kind, unit, memory, column, place.size, logvar_m, inverse_z, rho_m, one_minus_rho)
+        terms += _finish_kl(kind, unit, draw, memory, column, place.size, logvar_m, inverse_z, rho_m, one_minus_rho)
     if density:
         terms -= 0.5 * load_float64(kind, sums + _DENSITIES)
     if place.size == 0:
@@ -291,16 +314,17 @@ def _finish_noise(kind, unit, kl, mean, memory, column, logvar_m, inverse_z, res
         store(memory + STATS + UNIT_NOISE * ROW + at, noise)
         store(memory + STATS + UNIT_NOISE_OTHERS * ROW + at, noise_others)
         store(memory + STATS + UNIT_NOISE_FACTOR * ROW + at, factor)
-        store(memory + STATS + UNIT_SIGMA_M * ROW + at, sigma_m)
+        store(memory + STATS + UNIT_LOGVAR_M * ROW + at, logvar_m)
     else:
         store(memory + STATS + SCALED_NOISE * ROW + at, noise)
         store(memory + STATS + SCALED_NOISE_FACTOR * ROW + at, factor)
 
 
 @plain
-def _finish_kl(kind, unit, memory, column, size, logvar_m, inverse_z, rho_m, one_minus_rho):
+def _finish_kl(kind, unit, draw, memory, column, size, logvar_m, inverse_z, rho_m, one_minus_rho):
     """The KL of each coordinate but for L, in float64."""
     at, sums = column * size_of(kind), memory + 8 * column
+    stats = memory + STATS + kl_rows(unit, draw) * ROW + at
     lv_p, difference = load(kind, memory + _LOGVAR_P + at), load(kind, memory + _DIFFERENCE + at)
     ratio_m, precision_m = exp(logvar_m - lv_p), exp(-lv_p)
     first = to_kind(kind, load_float64(kind, sums + _TRACE)) * inverse_z
@@ -312,7 +336,7 @@ def _finish_kl(kind, unit, memory, column, size, logvar_m, inverse_z, rho_m, one
         of_m = factor_m * ratio_m + quadratic
         y_m = ratio_m * ((size - 1) * rho_m - one_minus_rho)
         h_others = size * second - first
-        store(memory + STATS + FACTOR_M * ROW + at, factor_m)
+        store(stats + FACTOR_M * ROW, factor_m)
     else:
         v_others = to_kind(kind, load_float64(kind, sums + _VARIANCES))
         v = v_others + exp(logvar_m)
@@ -320,11 +344,52 @@ def _finish_kl(kind, unit, memory, column, size, logvar_m, inverse_z, rho_m, one
         of_m = one_minus_rho * one_minus_rho * ratio_m + rho_m * rho_m * v_others * precision_m + quadratic
         y_m = rho_m * v_others * precision_m - one_minus_rho * ratio_m
         h_others = second * v - first
-        store(memory + STATS + V * ROW + at, v)
-        store(memory + STATS + V_OTHERS * ROW + at, v_others)
-        store(memory + STATS + Q * ROW + at, second + rho_m * rho_m * precision_m)
-        store(memory + STATS + Q_OTHERS * ROW + at, second)
-    store(memory + STATS + H * ROW + at, rho_m * y_m + h_others)
-    store(memory + STATS + H_OTHERS * ROW + at, h_others)
+        store(stats + V * ROW, v)
+        store(stats + V_OTHERS * ROW, v_others)
+        store(stats + Q * ROW, second + rho_m * rho_m * precision_m)
+        store(stats + Q_OTHERS * ROW, second)
+    store(stats + H * ROW, rho_m * y_m + h_others)
+    store(stats + H_OTHERS * ROW, h_others)
     return 0.5 * (load_float64(kind, sums + _BASE) + to_float64(trace) + (to_float64(of_m) - 1.0)
                   - (to_float64(logvar_m) - to_float64(lv_p)))
+
+
+@plain
+def write_state(kind, unit, kl, mean, density, sets, place, state):
+    """What a set's shard adds to the joint sums, after sum_set with draw: rows of state [.., B, D], float64, of m and
+    then of the sums, as csrc/cpu/multiset.h orders them."""
+    row = _write_row_of_m(kind, sets, place, state, 0, _LOGIT)
+    row = _write_row_of_m(kind, sets, place, state, row, _LOGVAR_Q)
+    if kl:
+        row = _write_row_of_m(kind, sets, place, state, row, _LOGVAR_P)
+        row = _write_row_of_m(kind, sets, place, state, row, _DIFFERENCE)
+    row = _write_row_of_m(kind, sets, place, state, row, _NORMAL)
+    row = _write_row(sets, place, state, row, _OTHERS)
+    if kl:
+        row = _write_row(sets, place, state, row, _BASE)
+        row = _write_row(sets, place, state, row, _TRACE)
+        row = _write_row(sets, place, state, row, _SQUARES)
+        if not unit:
+            row = _write_row(sets, place, state, row, _VARIANCES)
+    row = _write_row(sets, place, state, row, _NOISE)
+    if mean:
+        if unit:
+            row = _write_row(sets, place, state, row, _SHIFTED_NOISE)
+            row = _write_row(sets, place, state, row, _SHIFT)
+        row = _write_row(sets, place, state, row, _MEANS)
+    if density:
+        _write_row(sets, place, state, row, _DENSITIES)
+
+
+@plain
+def _write_row_of_m(kind, sets, place, state, row, which):
+    for column in range(0, place.width, count_of(kind)):
+        store(place.memory + FREE + 8 * column,
+              to_float64(load(kind, place.memory + which + column * size_of(kind))))
+    return _write_row(sets, place, state, row, FREE)
+
+
+@plain
+def _write_row(sets, place, state, row, which):
+    write_float64_row(sets, place, state, row, place.memory + which)
+    return row + 1

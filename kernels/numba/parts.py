@@ -19,8 +19,8 @@ from compvae_fast.kernels.numba.multiset import (
     PART_REST_OF_RHO,
     STATS,
 )
-from compvae_fast.kernels.numba.places import OUTPUTS, ROW, clear_rows
-from compvae_fast.kernels.numba.vectors import select, size_of, to_float64, to_kind, zero
+from compvae_fast.kernels.numba.places import OUTPUTS, ROW, clear_rows, read_float64_row, write_float64_row
+from compvae_fast.kernels.numba.vectors import count_of, select, size_of, to_float64, to_kind, zero
 
 
 class Column(NamedTuple):
@@ -97,6 +97,28 @@ def centre_chunk(kind, memory, column, n, is_first):
     store(sums + _SUM, load_float64(kind, sums + _SUM) + moved + to_float64(sum_))
     store(sums + _RHOS, before + to_float64(rhos))
     store(memory + _REFERENCE + at, reference)
+
+
+@plain
+def write_centre(kind, sets, place, rows):
+    """The sums over a shard as rows [3, B, D]: a_r, sum_j rho_j (a_j - a_r), sum rho."""
+    for column in range(0, place.width, count_of(kind)):
+        reference = load(kind, place.memory + _REFERENCE + column * size_of(kind))
+        store(place.memory + CENTRED_END + 8 * column, to_float64(reference))
+    write_float64_row(sets, place, rows, 0, place.memory + CENTRED_END)
+    write_float64_row(sets, place, rows, 1, place.memory + _SUM)
+    write_float64_row(sets, place, rows, 2, place.memory + _RHOS)
+
+
+@plain
+def read_centre(kind, sets, place, rows):
+    """Those over the whole set, the first two rows."""
+    clear_rows(kind, place.memory + CENTRED_END, 1)
+    read_float64_row(sets, place, rows, 0, place.memory + CENTRED_END)
+    read_float64_row(sets, place, rows, 1, place.memory + _SUM)
+    for column in range(0, place.width, count_of(kind)):
+        reference = to_kind(kind, load_float64(kind, place.memory + CENTRED_END + 8 * column))
+        store(place.memory + _REFERENCE + column * size_of(kind), reference)
 
 
 @inlined

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from compvae_fast.kernels.numba.compiling import inlined, plain
-from compvae_fast.kernels.numba.memory import fetch_add, load, prefetch, read_int64, store
+from compvae_fast.kernels.numba.memory import (
+    fetch_add,
+    load,
+    prefetch,
+    read_float64,
+    read_int64,
+    store,
+    write_float64,
+)
 from compvae_fast.kernels.numba.rows import BLOCK, Tensor, address_of, dtype_of, read_row, write_row
 from compvae_fast.kernels.numba.vectors import count_of, size_of, total, zero
 
@@ -36,6 +44,7 @@ class Sets(NamedTuple):
     part_start: int  # address of [B]; 0: all 0
     seeds: int  # address of [1], or of [B] where seed_stride is 1
     seed_stride: int
+    whole_sizes: int  # address of [B], parts of the sets that these are shards of; 0: they are whole
 
 
 class Place(NamedTuple):
@@ -96,6 +105,12 @@ def index_of(sets, set_):
 def start_of(sets, set_):
     """The index of a set's first part in the noise."""
     return read_int64(sets.part_start + 8 * set_) if sets.part_start != 0 else 0
+
+
+@inlined
+def whole_size_of(sets, place):
+    """Parts of the set that a place's is a shard of, or itself."""
+    return read_int64(sets.whole_sizes + 8 * place.set) if sets.whole_sizes != 0 else place.size
 
 
 @inlined
@@ -212,6 +227,22 @@ def write_stats(kind, sets, place, address, count, rows):
         for s in range(count):
             write_row(kind, rows + s * ROW, t, address_of(t, place.set, s, place.coordinate), place.width,
                       place.memory + RAW)
+
+
+@plain
+def write_float64_row(sets, place, address, row, numbers):
+    """A row of float64 numbers in working memory into row `row` of an array [.., B, D] of them."""
+    to = address + 8 * ((row * sets.count + place.set) * sets.width + place.coordinate)
+    for i in range(place.width):
+        write_float64(to + 8 * i, read_float64(numbers + 8 * i))
+
+
+@plain
+def read_float64_row(sets, place, address, row, numbers):
+    """The inverse."""
+    start = address + 8 * ((row * sets.count + place.set) * sets.width + place.coordinate)
+    for i in range(place.width):
+        write_float64(numbers + 8 * i, read_float64(start + 8 * i))
 
 
 @plain

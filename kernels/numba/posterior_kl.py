@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from compvae_fast.kernels.numba import multiset
 from compvae_fast.kernels.numba.calls import join_blocks, kind_of, run_places
-from compvae_fast.kernels.numba.compiling import inlined, kernel, plain
+from compvae_fast.kernels.numba.compiling import kernel, plain
 from compvae_fast.kernels.numba.elementary import exp, exp_excess
 from compvae_fast.kernels.numba.memory import load, store, write_float64
-from compvae_fast.kernels.numba.multiset import STATS, W_SUM, finish_set, posterior, sum_set
+from compvae_fast.kernels.numba.multiset import STATS, W_SUM, finish_set, kl_count, kl_rows, posterior, sum_set
 from compvae_fast.kernels.numba.normals import draw_rows
 from compvae_fast.kernels.numba.places import (
     CHUNK,
@@ -27,6 +27,7 @@ from compvae_fast.kernels.numba.places import (
     stage_input,
     stage_output,
     value_of,
+    whole_size_of,
     write_block,
     write_stats,
     zero_padding,
@@ -35,13 +36,6 @@ from compvae_fast.kernels.numba.rows import tensor
 from compvae_fast.kernels.numba.vectors import NO, YES, count_of, select, size_of, zero
 
 _GRAD_W = multiset.FREE  # a row of working memory
-
-
-@inlined
-def _stats_count(unit, draw):
-    if draw:
-        return multiset.KL_DRAW_COUNT_UNIT if unit else multiset.KL_DRAW_COUNT_SCALED
-    return multiset.KL_COUNT_UNIT if unit else multiset.KL_COUNT_SCALED
 
 
 @kernel
@@ -53,7 +47,7 @@ def _forward(kind, unit, draw, sets, given, w_sum, stats, scratch, queue, memory
         write_float64(scratch + 8 * index, finish_set(kind, unit, YES, draw, draw, NO, place))
         if draw:
             write_block(kind, place, w_sum, memory + W_SUM)
-        write_stats(kind, sets, place, stats, _stats_count(unit, draw), memory + STATS)
+        write_stats(kind, sets, place, stats, kl_count(unit, draw), memory + STATS)
         index = next_item(queue, index)
 
 
@@ -64,7 +58,7 @@ def _backward(kind, unit, draw, sets, given, grad_w, grad_kl, stats, wanted, que
         place = place_at(sets, index, memory)
         g = value_of(kind, place, grad_kl)
         read_block(kind, place, grad_w, memory + _GRAD_W)
-        read_stats(kind, sets, place, stats, _stats_count(unit, draw), memory + STATS)
+        read_stats(kind, sets, place, stats, kl_count(unit, draw), memory + STATS)
         for part in range(0, place.size, CHUNK):
             n = min(CHUNK, place.size - part)
             inputs = (stage_input(kind, place, given.mu_q, memory + INPUTS[0], part, n),
@@ -80,7 +74,8 @@ def _backward(kind, unit, draw, sets, given, grad_w, grad_kl, stats, wanted, que
             if draw:
                 draw_rows(kind, sets, place, part, n)
             for column in range(0, place.width, count_of(kind)):
-                _write_chunk(kind, unit, draw, memory, column * size_of(kind), n, place.size, g, inputs, outputs)
+                _write_chunk(kind, unit, draw, memory, column * size_of(kind), n, whole_size_of(sets, place), g, inputs,
+                             outputs)
             finish_output(kind, place, wanted.mu_q, memory + OUTPUTS[0], part, n)
             finish_output(kind, place, wanted.logvar_q, memory + OUTPUTS[1], part, n)
             finish_output(kind, place, wanted.rho_logits, memory + OUTPUTS[2], part, n)
@@ -100,21 +95,22 @@ def _write_chunk(kind, unit, draw, memory, at, n, size, g, inputs, outputs):
     ref = select(logit_m < 0.0, 0.0, logit_m)
     inverse_z = load(kind, stats + multiset.INVERSE_Z * ROW)
     one_minus_rho_m = load(kind, stats + multiset.ONE_MINUS_RHO_M * ROW)
-    h_all, h_others = load(kind, stats + multiset.H * ROW), load(kind, stats + multiset.H_OTHERS * ROW)
+    kl_stats = stats + kl_rows(unit, draw) * ROW
+    h_all, h_others = load(kind, kl_stats + multiset.H * ROW), load(kind, kl_stats + multiset.H_OTHERS * ROW)
     g_w = load(kind, memory + _GRAD_W + at)
     none = zero(kind)
     factor_m, v, v_others, q, q_others = none, none, none, none, none
     noise, noise_others, noise_factor, sigma_m = none, none, none, none
     if unit:
-        factor_m = load(kind, stats + multiset.FACTOR_M * ROW)
+        factor_m = load(kind, kl_stats + multiset.FACTOR_M * ROW)
         if draw:
             noise = load(kind, stats + multiset.UNIT_NOISE * ROW)
             noise_others = load(kind, stats + multiset.UNIT_NOISE_OTHERS * ROW)
             noise_factor = load(kind, stats + multiset.UNIT_NOISE_FACTOR * ROW)
-            sigma_m = load(kind, stats + multiset.UNIT_SIGMA_M * ROW)
+            sigma_m = exp(load(kind, stats + multiset.UNIT_LOGVAR_M * ROW) * 0.5)
     else:
-        v, v_others = load(kind, stats + multiset.V * ROW), load(kind, stats + multiset.V_OTHERS * ROW)
-        q, q_others = load(kind, stats + multiset.Q * ROW), load(kind, stats + multiset.Q_OTHERS * ROW)
+        v, v_others = load(kind, kl_stats + multiset.V * ROW), load(kind, kl_stats + multiset.V_OTHERS * ROW)
+        q, q_others = load(kind, kl_stats + multiset.Q * ROW), load(kind, kl_stats + multiset.Q_OTHERS * ROW)
         if draw:
             noise = load(kind, stats + multiset.SCALED_NOISE * ROW)
             noise_factor = load(kind, stats + multiset.SCALED_NOISE_FACTOR * ROW)

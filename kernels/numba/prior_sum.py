@@ -158,7 +158,7 @@ def _add_weighted(kind, address, weight, v):
 @kernel
 def _differentiate(kind, sets, tables, groups, grad_w, slope, wanted, queue, memory):
     """The gradient of one class at one block of coordinates: the sum over its parts, in the order of sets and parts."""
-    collapsed, per_class = slope.address != 0, Sets(tables.classes, 0, sets.width, 0, 0, 0, 0, 0, 0)
+    collapsed, per_class = slope.address != 0, Sets(tables.classes, 0, sets.width, 0, 0, 0, 0, 0, 0, 0)
     index = next_item(queue, -1)
     while index < places_of(per_class):
         place = place_at(per_class, index, memory)

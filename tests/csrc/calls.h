@@ -95,10 +95,27 @@ inline std::vector<Call> posterior_calls(int coupling) {
         }});
     calls.push_back({"posterior_shard" + told, [=](const Kernels& k, Run& r) {
         Inputs i = Inputs::of(r, true);
-        k.posterior_shard_forward(r.sets, i.in, r.out_doubles(13), r.options(coupling));
-        i.want(r, true);
-        k.posterior_shard_backward(r.sets, i.in, r.per_set(r.sets.width, r.wide()), r.per_set(1, r.wide()),
-                                   r.sums(11), i.gradients, r.options(coupling));
+        k.posterior_shard_forward(r.sets, i.in, r.out_doubles(scaled ? 12 : 13), r.options(coupling));
+    }});
+    for (const bool density : {false, true})
+        calls.push_back({"correlated_normal_rsample_shard" + told + (density ? ", density" : ""),
+                         [=](const Kernels& k, Run& r) {
+            Inputs i = Inputs::of(r, false);
+            k.correlated_normal_rsample_shard_sums(r.sets, i.in, r.out_doubles(density ? 6 : 5), density,
+                                                   r.options(coupling));
+            const void* stats = r.sums(6);
+            k.correlated_normal_rsample_shard_sample(r.sets, i.in, r.out_parts(), stats, r.options(coupling));
+            const Tensor grad_w = r.parts();
+            k.correlated_normal_rsample_shard_centre(r.sets, i.in, grad_w, stats, r.out_doubles(3), r.options(coupling));
+            i.want(r, false);
+            k.correlated_normal_rsample_shard_backward(r.sets, i.in, grad_w, r.per_set(1, r.wide()), stats,
+                                                       r.double_sums(2), i.gradients, r.options(coupling));
+        }});
+    calls.push_back({"correlated_normal_log_prob_shard" + told, [=](const Kernels& k, Run& r) {
+        Inputs i = Inputs::of(r, false);
+        const Tensor w = r.parts();
+        k.correlated_normal_log_prob_shard_sums(r.sets, w, i.in, r.out_doubles(3), {coupling, true});
+        k.correlated_normal_log_prob_shard_squares(r.sets, w, i.in, r.double_sums(3), r.out_doubles(2), {coupling, true});
     }});
     return calls;
 }

@@ -132,6 +132,12 @@ class Run {
         }
         return memory;
     }
+    const double* double_sums(int64_t count) {
+        count *= sets.count * sets.width;
+        double* memory = doubles(count);
+        for (int64_t i = 0; i < count; ++i) memory[i] = 0.5 + 0.4 * number(98, 0, 0, uint64_t(i));
+        return memory;
+    }
     // Float64 results, so many for each set and coordinate.
     double* out_doubles(int64_t count) {
         count *= sets.count * sets.width;

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from unittest import mock
 
 import torch
 from training.tiny import tiny_config
 
 import compvae_fast
 from compvae_fast import distributed, ops
+from compvae_fast.distributed import joint
 from compvae_fast.distributions import CorrelatedNormal
 from compvae_fast.nn import GraphBlock, Sets
 from compvae_fast.training.loop import advance
@@ -56,8 +58,11 @@ def close(found, expected, tolerance: float, name: str) -> None:
 
 
 def compare(groups, rank: int, operation: str, names: list[str], ranks: int, dtype: str = "float64", width: int = 70,
-            extreme: bool = False, backend: str | None = None, **options) -> dict:
-    """Values and gradients of an operation on shards against the same on whole sets."""
+            extreme: bool = False, backend: str | None = None, gathered: int = joint.GATHERED, **options) -> dict:
+    """Values and gradients of an operation on shards against the same on whole sets.
+
+    gathered: states of so many bytes are sent to every rank.
+    """
     if rank >= ranks:
         return {}
     kind = getattr(torch, dtype)
@@ -74,7 +79,8 @@ def compare(groups, rank: int, operation: str, names: list[str], ranks: int, dty
     sum((out * weight).sum() for out, weight in zip(expected, weights)).backward()
 
     shard = {name: value[rows].clone().requires_grad_() for name, value in whole.items()}
-    with contextlib.nullcontext() if backend is None else compvae_fast.use_backend(backend):
+    chosen = contextlib.nullcontext() if backend is None else compvae_fast.use_backend(backend)
+    with chosen, mock.patch.object(joint, "GATHERED", gathered):
         with distributed.traffic() as sent:
             found = _tuple(getattr(distributed, operation)(
                 *shard.values(), group=groups[ranks], offsets=own_offsets, **options))
@@ -83,11 +89,11 @@ def compare(groups, rank: int, operation: str, names: list[str], ranks: int, dty
             sum((out * weight).sum() for out, weight in zip(found, mine)).backward()
     for i, (out, other, of_part) in enumerate(zip(found, expected, of_parts)):
         close(out, other[rows] if of_part else other, tolerance, f"output {i}")
-    joint = torch.stack([leaf.grad.double().norm() for leaf in leaves.values()]).norm().item()
+    all_of_them = torch.stack([leaf.grad.double().norm() for leaf in leaves.values()]).norm().item()
     for name, leaf in shard.items():
         expected_grad = leaves[name].grad[rows]
         error = (leaf.grad.double() - expected_grad.double()).norm().item()
-        bound = tolerance * 10 * (leaves[name].grad.double().norm().item() + 0.01 * joint) + 1e-30
+        bound = tolerance * 10 * (leaves[name].grad.double().norm().item() + 0.01 * all_of_them) + 1e-30
         assert leaf.grad.dtype == leaf.dtype and error <= bound, f"gradient of {name}: {error:.2e} beyond {bound:.2e}"
     return {"bytes": sent.bytes, "calls": sent.calls}
 
@@ -120,10 +126,10 @@ def keeps_the_promised_digits(groups, rank: int, ranks: int, coupling: str, larg
     deviation = q.sum_distribution().stddev[0]
     assert ((found[0][0] - w_sum[0]).abs() / deviation).max() < 1e-4
     assert ((found[1] - kl).abs() <= 1e-5 * kl.abs().clamp(min=1)).all()
-    joint = torch.stack([leaf.grad.norm() for leaf in exact.values()]).norm()
+    all_of_them = torch.stack([leaf.grad.norm() for leaf in exact.values()]).norm()
     for name, leaf in shard.items():
         error = (leaf.grad.double() - exact[name].grad[rows]).norm()
-        assert error <= 1e-4 * exact[name].grad.norm() + 1e-6 * joint, name
+        assert error <= 1e-4 * exact[name].grad.norm() + 1e-6 * all_of_them, name
 
 
 def layouts(groups, rank: int, ranks: int) -> None:

@@ -131,7 +131,7 @@ def test_checks_raise_at_once(monkeypatch):
 def test_scratch_is_bounded_by_sets_and_coordinates():
     """However many parts a set has, and ragged sets too."""
     def size(count, parts, width, offsets=0):
-        return cuda.library().scratch_size((count, parts, width, offsets, 0, 0, 0, 0, 0, 1))
+        return cuda.library().scratch_size((count, parts, width, offsets, 0, 0, 0, 0, 0, 0, 1))
 
     assert size(8, 32, 64) == 8
     assert size(8, 10**9, 64) == size(8, 10**12, 64) <= 8 * 64 * 257 * 13 + 8
