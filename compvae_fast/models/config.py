@@ -17,7 +17,9 @@ class CompVAEConfig:
     Args:
         preset: the name it started from, kept for the record.
         problem: what the wholes are, a name of ``data.problems()``.
-        network: "tables" (the paper's tables 1 to 6) or "compact" (ours).
+        network: "tables" (the paper's tables 1 to 6), "compact" or "neighbourhood" (ours).
+        levels: how often a curve is halved by its hierarchical observation ("neighbourhood" only).
+        residuals: residual layers of the decoder ("neighbourhood" only).
         aggregation: None, or "saturating" for w~ / (1 + gamma |w~|) with gamma learned (thesis eq. 9.16).
         coupling: "unit" (paper eq. 6) or "scaled" (thesis eq. 9.6).
         released: GraphBlocks in the order of the authors' released code ("tables" only).
@@ -61,6 +63,8 @@ class CompVAEConfig:
     generation_sets: int = 64
     generation_from: float = 0.0
     aggregation: str | None = None
+    levels: int = 0
+    residuals: int = 1
 
     def __post_init__(self) -> None:
         for name, known in (("problem", problems()), ("network", KINDS)):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from .config import CompVAEConfig
 
-KINDS = ("tables", "compact")
+KINDS = ("tables", "compact", "neighbourhood")
 
 
 class KnownCoordinates(Protocol):

@@ -3,7 +3,9 @@
 from .aggregation import Saturation
 from .gaussian import GaussianHead, GaussianTable, bounded_logvar, start_constant
 from .graph import GraphBlock
+from .hierarchical import HierarchicalObservation, NoiseVariance, optimal_logvar
 from .observation import GaussianObservation, LogisticObservation, Observation
+from .pyramid import Pyramid
 from .radial import RadialFlow
 from .residual import Residual
 from .sets import Sets
@@ -13,12 +15,16 @@ __all__ = [
     "GaussianObservation",
     "GaussianTable",
     "GraphBlock",
+    "HierarchicalObservation",
     "LogisticObservation",
+    "NoiseVariance",
     "Observation",
+    "Pyramid",
     "RadialFlow",
     "Residual",
     "Saturation",
     "Sets",
     "bounded_logvar",
+    "optimal_logvar",
     "start_constant",
 ]

@@ -7,6 +7,7 @@ without the hour of a clock change (but daylight follows summer time). The clima
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 from dataclasses import dataclass
@@ -98,6 +99,14 @@ def causes(weeks: Tensor, *, seed: int) -> Causes:
         homebound=(chance[:, 7:] < 0.02) * (0.3 + 0.5 * strength[:, 7:]),
         season=-torch.cos(phase[:, 4]),
     )
+
+
+def under_temperature(of: Causes, temperature: Tensor) -> Causes:
+    """The same weeks at another hourly temperature [W, 168]; what was felt before Monday shifts with the first hour."""
+    shift = temperature - of.temperature
+    # hours h - 12 .. h - 1
+    before = torch.cat([shift[:, :1].expand(-1, 12), shift[:, :-1]], 1).unfold(1, 12, 1).mean(-1)
+    return dataclasses.replace(of, temperature=temperature, felt=of.felt + before.repeat_interleave(2, dim=1))
 
 
 def _lasting(days: Tensor, seed: int, decay: float) -> Tensor:

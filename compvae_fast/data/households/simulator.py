@@ -53,15 +53,25 @@ def weeks(labels: Tensor, households: Tensor, of_weeks: Tensor, *, seed: int) ->
     if labels.numel() and not (LABELS[0] <= int(labels.min()) and int(labels.max()) <= LABELS[1]):
         wrong = labels[(labels < LABELS[0]) | (labels > LABELS[1])]
         raise ValueError(f"labels: expected values in {LABELS[0]}..{LABELS[1]}, got {int(wrong[0])}")
-    seed = fold(seed, Stream.DATA)
     distinct, row = torch.unique(of_weeks, return_inverse=True)
-    shared = causes(distinct, seed=fold(seed, 2))
+    return under(causes(distinct, seed=_weather(seed)), row, labels, households, of_weeks, seed=seed)
+
+
+def under(
+    shared: Causes, row: Tensor, labels: Tensor, households: Tensor, of_weeks: Tensor, *, seed: int
+) -> Tensor:
+    """``weeks`` under common causes given from outside: those of household-week i are row[i] of ``shared``."""
+    seed = fold(seed, Stream.DATA)
     out = torch.empty(len(labels), HALF_HOURS)
     for first in range(0, len(labels), CHUNK):
         here = slice(first, first + CHUNK)
         own = Causes(**{f.name: getattr(shared, f.name)[row[here]] for f in dataclasses.fields(shared)})
         out[here] = _chunk(labels[here], households[here], of_weeks[here], own, seed)
     return out
+
+
+def _weather(seed: int) -> int:
+    return fold(fold(seed, Stream.DATA), 2)
 
 
 def _chunk(labels: Tensor, households: Tensor, of_weeks: Tensor, shared: Causes, seed: int) -> Tensor:
@@ -74,7 +84,7 @@ def _chunk(labels: Tensor, households: Tensor, of_weeks: Tensor, shared: Causes,
 
 def temperature(of_weeks: Tensor, *, seed: int) -> Tensor:
     """The hourly temperature of weeks [W] in the same town, degrees Celsius, [W, 168]."""
-    return causes(of_weeks, seed=fold(fold(seed, Stream.DATA), 2)).temperature
+    return causes(of_weeks, seed=_weather(seed)).temperature
 
 
 def year(households: int, *, seed: int, first_week: int = 0, count: int = 52) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,162 @@
+"""Neighbourhoods: weekly curves of households added up, as models, trainer and report know them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...nn.sets import Sets
+from ...random import Stream, fold, uniform
+from ..multisets import sample_labels
+from ..problem import Batch, Problem
+from .causes import HALF_HOURS, HOURS, causes, under_temperature
+from .contracts import LABELS, column
+from .simulator import _weather, labels_of, under, weeks
+
+TOWN = 2018
+KILOWATT = 1000.0
+_SHARES = 10_000
+_ALIKE = 8
+
+
+class Pool(NamedTuple):
+    """Households' weeks drawn beforehand: curves [W H, 336] in kW, labels [W, H], temperature [W, 168]."""
+
+    curves: Tensor
+    labels: Tensor
+    temperature: Tensor
+
+
+class Households(Problem):
+    """Weeks of K households of one town: 336 half-hourly means of their sum, kW, Monday 0:00 to Sunday 24:00.
+
+        x = sum_i curve(l_i, household i, week),  households distinct, the week's weather, days off and events shared
+
+    l_i is the contract (``CONTRACTS``), c the week's 168 hourly temperatures. Training batches (``draw``) come from a
+    pool: ``weeks`` weeks with ``per_week`` households each, drawn from the whole town, of which every whole takes a
+    week and K of its households. All else (``wholes``, ``sample_context``) is simulated afresh, of the weeks after the
+    pool's, so that what is measured was never trained on.
+
+    Args:
+        weeks: W, of the pool.
+        per_week: H, prime: K <= H distinct households are every b-th from a random one on.
+    """
+
+    name = "households"
+    shape = (HALF_HOURS,)
+    labels = LABELS
+    context = HOURS
+    grows_with_parts = True
+
+    def __init__(self, weeks: int = 1040, per_week: int = 307) -> None:
+        self.weeks, self.per_week = weeks, per_week
+
+    @cached_property
+    def pool(self) -> Pool:
+        """Drawn on first use: 24 seconds and 430 MB at the default size."""
+        week = torch.arange(self.weeks).repeat_interleave(self.per_week)
+        ids = torch.arange(self.weeks * self.per_week)
+        labels = labels_of(ids, seed=TOWN)
+        curves = weeks(labels, ids, week, seed=TOWN) / KILOWATT
+        shared = causes(torch.arange(self.weeks), seed=_weather(TOWN))
+        return Pool(curves, labels.view(self.weeks, -1), shared.temperature)
+
+    @cached_property
+    def later(self) -> Tensor:
+        """Temperature [W, 168] of as many weeks after the pool's."""
+        return causes(torch.arange(self.weeks, 2 * self.weeks), seed=_weather(TOWN)).temperature
+
+    def sample_labels(self, batch, k_max, *, labels=None, **options):
+        """Multisets with the contracts' shares, of those within ``labels`` alone where given."""
+        first, last = self.labels if labels is None else labels
+        fine, offsets = sample_labels(batch, k_max, labels=(1, _SHARES), **options)
+        shares = column("share").double()[first - 1 : last].cumsum(0)
+        place = (fine.double() - 0.5) / _SHARES * shares[-1]
+        return (torch.searchsorted(shares.to(fine.device), place) + first).clamp(max=last), offsets
+
+    def sample_context(self, batch, *, seed, set_start=0, device=None):
+        week = self._random_week(batch, seed, set_start, self.weeks)
+        return self.later[week].to(device or "cpu")
+
+    def wholes(
+        self, labels, *, offsets=None, lengths=None, features=None, context=None, seed, set_start=0, part_start=0
+    ):
+        """Simulated wholes [B, 336], kW, of these contracts at these temperatures [B, 168].
+
+        A temperature does not tell the calendar, the daylight or an event; they are those of one of the eight weeks
+        most alike in temperature, drawn at random, which then gets the temperature asked for.
+        """
+        self.check(features, context)
+        sets = Sets.of(labels, offsets, lengths)
+        seed = fold(seed, Stream.DATA) if isinstance(seed, int) else int(fold(seed, Stream.DATA))
+        if labels.numel() == 0:
+            return torch.zeros(sets.batch, HALF_HOURS)
+        distance = torch.cdist(context.double(), self.later.double())
+        alike = distance.topk(min(_ALIKE, self.weeks), largest=False).indices
+        choice = self._random_week(sets.batch, fold(seed, 1), set_start, alike.shape[1])
+        week = self.weeks + alike.gather(1, choice[:, None]).squeeze(1)
+        shared = under_temperature(causes(week, seed=_weather(TOWN)), context.float())
+        of_set, of_part = sets.positions(labels.shape[-1])
+        of_set, part = (i.expand(*labels.shape, 1).squeeze(-1) for i in (of_set, of_part + part_start))
+        kept = torch.ones_like(labels, dtype=torch.bool) if sets.mask is None else sets.mask
+        row, part, label = of_set[kept], part[kept], labels[kept].long()
+        # a town of households of its own for every set
+        curves = under(shared, row, label, (row + set_start) * 2**24 + part, week[row], seed=fold(seed, 2))
+        return torch.zeros(sets.batch, HALF_HOURS).index_add_(0, row, curves / KILOWATT)
+
+    def draw(
+        self, batch, k_max, *, seed, set_start=0, device=None, k_min=1, k_exponent=0.0, k_per_batch=None, labels=None
+    ):
+        """A training batch from the pool: a week, K of its households, their sum and the week's temperature."""
+        if labels is not None and tuple(labels) != self.labels:
+            raise ValueError(f"labels: expected {self.labels}, all contracts, got {tuple(labels)}")
+        if k_max > self.per_week:
+            raise ValueError(f"k_max: expected at most {self.per_week} households of one week, got {k_max}")
+        sizes = {"k_min": k_min, "k_exponent": k_exponent, "k_per_batch": k_per_batch}
+        shape, offsets = sample_labels(batch, k_max, labels=(0, 0), seed=seed, set_start=set_start, **sizes)
+        sets = Sets.of(shape, offsets)
+        chosen = fold(fold(seed, Stream.DATA), 3)
+        index = torch.arange(batch) + set_start
+        u = uniform(chosen, index[:, None], torch.tensor(0), torch.arange(3)).double()
+        week = (u[:, 0] * self.weeks).long().clamp(max=self.weeks - 1)
+        first = (u[:, 1] * self.per_week).long()
+        stride = 1 + (u[:, 2] * (self.per_week - 1)).long().clamp(max=self.per_week - 2)
+        of_set, part = (i.expand(*shape.shape, 1).squeeze(-1) for i in sets.positions(shape.shape[-1]))
+        member = torch.remainder(first[of_set] + stride[of_set] * part, self.per_week)
+        cell = week[of_set] * self.per_week + member
+        pool = self.pool
+        bags = offsets[:-1] if offsets is not None else None
+        x = F.embedding_bag(cell, pool.curves, bags, mode="sum")
+        found = pool.labels.flatten()[cell]
+        given = x, found, offsets, None, pool.temperature[week]
+        return Batch(*(None if value is None else value.to(device or "cpu") for value in given))
+
+    def independent(self, labels: Tensor, n: int, *, seed: int) -> Tensor:
+        """n sums [n, 336], kW, of households of the labels [K], each in a week of its own: no common causes.
+
+        The plain Monte-Carlo simulator, which draws curves of such households from a record of years.
+        """
+        seed = fold(fold(seed, Stream.DATA), 4)
+        k = len(labels)
+        week = self.weeks + self._random_week(n * k, seed, 0, self.weeks)
+        # households of one town under its weather, at times that have nothing to do with each other
+        distinct, row = torch.unique(week, return_inverse=True)
+        shared = causes(distinct, seed=_weather(TOWN))
+        ids = torch.arange(n * k)
+        curves = under(shared, row, labels.repeat(n), ids, week, seed=fold(seed, 2))
+        return curves.view(n, k, HALF_HOURS).sum(1) / KILOWATT
+
+    def rivals(self, labels, n, *, features=None, context=None, seed):
+        return {"saturated": self.independent(labels, n, seed=seed)}
+
+    @staticmethod
+    def _random_week(count: int, seed: int | Tensor, start: int, weeks: int) -> Tensor:
+        drawn = uniform(fold(seed, Stream.DATA), torch.arange(count) + start, torch.tensor(0), torch.tensor(0))
+        return (drawn.double() * weeks).long().clamp(max=weeks - 1)
+
+
+PROBLEM = Households()
