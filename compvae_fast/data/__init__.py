@@ -1,6 +1,6 @@
 """The problems' data and the measures of generated wholes."""
 
-from . import households, metrics, sines
+from . import dots, households, metrics, sines
 from .problem import Batch, Description, Problem, problem, problems
 
-__all__ = ["Batch", "Description", "Problem", "households", "metrics", "problem", "problems", "sines"]
+__all__ = ["Batch", "Description", "Problem", "dots", "households", "metrics", "problem", "problems", "sines"]

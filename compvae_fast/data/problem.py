@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .multisets import sample_labels
 
-_MODULES = {"sines": "sines", "households": "households.problem"}
+_MODULES = {"sines": "sines", "dots": "dots", "households": "households.problem"}
 
 
 class Batch(NamedTuple):

@@ -1,14 +1,8 @@
 """Our networks for the 1D problem: homogeneous in K, and a posterior that is exact given the sum.
 
 Given w~ the parts of a diagonal prior are known by Matheron's rule, and the decoder sees w~ alone. The
-posterior p({w_i}|x) is therefore the prior conditioned on a sum that x makes uncertain. When that uncertainty is
-Gaussian, coordinate by coordinate, it lies inside the "scaled" coupling: with M = sum m_i, V = sum s_i^2,
-and x telling w~ = y with standard deviation t,
-
-    mu_i = m_i + s_i^2/V * V/(V + t^2) (y - M),   sigma_i = s_i,
-    nu_i = log(s_i^2/V) + log(sqrt(1 + V/t^2) - 1),
-
-so that the standard deviation of w~ is sqrt(V) t / sqrt(V + t^2). The networks give y and t per set.
+posterior p({w_i}|x) is therefore the prior conditioned on a sum that x makes uncertain (``nn.conditioned``). The
+networks give y and t per set.
 
 Between w~ and the decoder lies a RadialFlow, whose inverse carries what the networks read in x back to y: it can
 give p(x) the shape that a sum of Gaussians has not, without reconstructions having to be learned anew.
@@ -31,7 +25,9 @@ from ..nn import (
     Residual,
     Sets,
     bounded_logvar,
+    conditioned_on_sum,
     start_constant,
+    sum_of_prior,
 )
 from .config import CompVAEConfig
 from .given import Given
@@ -144,21 +140,16 @@ class PosteriorW(nn.Module):
         seed: int | Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """mu, logvar and logits of q, each [B, K, D] or [N, D]."""
-        m, logvar = prior
         sets = given.sets
         k = per_part(sets.counts)
         told = k * self.mean(features)
         for flow in self.undone:
             told = flow.inverse(told, label_counts(given.labels, sets, flow.labels).to(told.dtype))
         log_t2 = 2 * (self.log_error(features) + k.log())
-        centre, variance = sets.sum(m), sets.sum(logvar.exp())
-        log_v = torch.log(variance.clamp(min=1e-30))
+        centre, log_v = sum_of_prior(prior, sets)
         known = (log_v - log_t2).clamp(min=-40)
         shift = torch.sigmoid(known) * (told - centre)
-        logit = torch.log(torch.expm1(0.5 * F.softplus(known)))
-        share = logvar - sets.to_parts(log_v)
-        mu = m + share.exp() * sets.to_parts(shift)
-        return mu, logvar, share + sets.to_parts(logit)
+        return conditioned_on_sum(prior, sets, log_v, known, shift)
 
 
 class Observation(nn.Module):

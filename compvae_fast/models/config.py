@@ -17,7 +17,8 @@ class CompVAEConfig:
     Args:
         preset: the name it started from, kept for the record.
         problem: what the wholes are, a name of ``data.problems()``.
-        network: "tables" (the paper's tables 1 to 6), "compact" or "neighbourhood" (ours).
+        network: "tables" (the paper's tables 1 to 6), "compact" (ours, for curves), "slots" (ours, for dots) or
+            "neighbourhood" (ours, for households).
         levels: how often a curve is halved by its hierarchical observation ("neighbourhood" only).
         residuals: residual layers of the decoder ("neighbourhood" only).
         aggregation: None, or "saturating" for w~ / (1 + gamma |w~|) with gamma learned (thesis eq. 9.16).
@@ -27,8 +28,9 @@ class CompVAEConfig:
         hidden: width of the hidden layers ("compact" only).
         first_label, num_labels: labels are first_label .. first_label + num_labels - 1.
         sigma_min: smallest standard deviation of a learned Gaussian.
-        observation_floor: smallest standard deviation of x / K ("compact" only).
-        closed_scale: initial prior deviation of the coordinates that are another label's ("compact" only).
+        observation_floor: smallest standard deviation of x / K ("compact") or scale of the logistics ("slots").
+        closed_scale: prior deviation of the coordinates that are another label's or slot's, initially ("compact") or
+            fixed ("slots").
         radial_flow: a RadialFlow of each label's block of coordinates between w~ and the decoder ("compact" only).
         w_weight, w_until: the objective's weight of the parts' divergence rises linearly from
             ``w_weight`` to 1 over the first ``w_until`` of training.

@@ -139,6 +139,37 @@ _PRESETS: dict[str, tuple[CompVAEConfig, TrainingRecipe]] = {
             averaging=0.999,
         ),
     ),
+    "dots-small": (
+        CompVAEConfig(
+            preset="dots-small",
+            problem="dots",
+            network="slots",
+            coupling="scaled",
+            w_dim=320,
+            z_dim=2,
+            hidden=64,
+            first_label=0,
+            num_labels=5,
+            sigma_min=0.005,
+            observation_floor=0.002,
+        ),
+        TrainingRecipe(
+            batch=32,
+            steps=3_000,
+            lr=1e-2,
+            lr_min=1e-4,
+            rates=(("observation.palette", 5.0), ("observation.log_scale", 3.0)),
+            betas=(0.9, 0.99),
+            lr_schedule="cosine",
+            warmup=50,
+            k_start=8,
+            k_max=8,
+            k_per_batch=None,
+            labels=(0, 4),
+            clip=1.0,
+            averaging=0.99,
+        ),
+    ),
 }
 
 

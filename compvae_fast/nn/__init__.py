@@ -1,6 +1,7 @@
 """Layers and layouts that models are built from."""
 
 from .aggregation import Saturation
+from .conditioned import conditioned_on_sum, sum_of_prior
 from .gaussian import GaussianHead, GaussianTable, bounded_logvar, start_constant
 from .graph import GraphBlock
 from .hierarchical import HierarchicalObservation, NoiseVariance, optimal_logvar
@@ -25,6 +26,8 @@ __all__ = [
     "Saturation",
     "Sets",
     "bounded_logvar",
+    "conditioned_on_sum",
     "optimal_logvar",
     "start_constant",
+    "sum_of_prior",
 ]
