@@ -2,7 +2,7 @@
 
 from .compvae import CompVAE, Losses
 from .config import CompVAEConfig
-from .evaluation import elbo, iw_bound
+from .evaluation import bits_of_parts, elbo, iw_bound
 from .parts import Parts
 from .presets import TrainingRecipe, preset_config, presets, recipe
 
@@ -12,6 +12,7 @@ __all__ = [
     "Losses",
     "Parts",
     "TrainingRecipe",
+    "bits_of_parts",
     "elbo",
     "iw_bound",
     "preset_config",

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import problems
+from . import sequential
 from .networks import KINDS
+
+INFERENCES = ("graph", "diagonal", *sequential.KINDS)
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class CompVAEConfig:
         aggregation: None, or "saturating" for w~ / (1 + gamma |w~|) with gamma learned (thesis eq. 9.16).
         coupling: "unit" (paper eq. 6) or "scaled" (thesis eq. 9.6).
         released: GraphBlocks in the order of the authors' released code ("tables" only).
+        inference: q({w_i}|..) of "tables": "graph" (paper eq. 5), "diagonal" (the same with rho = 0), "recurrent" or
+            "running_sum" (thesis eqs. 9.4, 9.5).
+        graph_layers: GraphBlocks of "graph" and "diagonal".
+        graph_context: whether what is known of the whole enters every GraphBlock (thesis eq. 9.14), or the first alone.
+        narrow: divides every width of "tables" but w_dim and z_dim, for studies on small machines.
         w_dim, z_dim: widths of each part's latent and of the whole's own.
         hidden: width of the hidden layers ("compact" only).
         first_label, num_labels: labels are first_label .. first_label + num_labels - 1.
@@ -47,6 +55,10 @@ class CompVAEConfig:
     network: str = "tables"
     coupling: str = "unit"
     released: bool = False
+    inference: str = "graph"
+    graph_layers: int = 3
+    graph_context: bool = False
+    narrow: int = 1
     w_dim: int = 1024
     z_dim: int = 256
     hidden: int = 256
@@ -69,14 +81,16 @@ class CompVAEConfig:
     residuals: int = 1
 
     def __post_init__(self) -> None:
-        for name, known in (("problem", problems()), ("network", KINDS)):
+        for name, known in (("problem", problems()), ("network", KINDS), ("inference", INFERENCES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.network != "tables" and (self.inference != "graph" or self.graph_context):
+            raise ValueError(f"inference, graph_context: expected 'graph' and False, got another for {self.network!r}")
         if self.aggregation not in (None, "saturating"):
             raise ValueError(f"aggregation: expected None or 'saturating', got {self.aggregation!r}")
         if self.coupling not in ("unit", "scaled"):
             raise ValueError(f"coupling: expected 'unit' or 'scaled', got {self.coupling!r}")
-        for name in ("w_dim", "z_dim", "hidden", "num_labels", "generation_sets"):
+        for name in ("w_dim", "z_dim", "hidden", "num_labels", "generation_sets", "graph_layers", "narrow"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}: expected a positive integer, got {value!r}")

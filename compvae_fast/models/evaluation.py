@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .. import ops
 from ..random import Stream, fold
 
 if TYPE_CHECKING:
@@ -73,6 +74,44 @@ def iw_bound(
     draws = _draw_seeds("k", k, seed)
     weights = torch.stack([model.log_weight(x, labels, **where, seed=s) for s in draws])
     return weights.logsumexp(0) - math.log(k)
+
+
+def bits_of_parts(
+    model: CompVAE,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    offsets: Tensor | None = None,
+    lengths: Tensor | None = None,
+    features: Tensor | None = None,
+    context: Tensor | None = None,
+    seed: int,
+) -> Tensor:
+    """What q says of each part alone, in bits: KL of its marginal to p(w_i | l_i).
+
+    Where inference goes part by part, the KL of q(w_i | what came before); these add up to the loss's w. Those of a
+    correlated q do not: what it knows of the parts together, their sum above all, is in none of them.
+
+    Args:
+        x: [B, *shape]; labels, offsets, lengths, features, context: as ``CompVAE.loss`` takes them.
+        seed: of the posterior draw.
+
+    Returns:
+        Like labels; 0 in padding.
+    """
+    given = model._given(labels, offsets, lengths, features, context)
+    (mu, logvar, logits), (m, prior_logvar) = model._posterior(x, given, seed)[2:]
+    sets, variance = given.sets, logvar.exp()
+    odds = logits.clamp(max=80).exp()
+    rho = odds / (1 + sets.to_parts(sets.sum(odds)))
+    if model.config.coupling == "unit":
+        k = sets.to_parts(sets.counts.to(mu.dtype).unsqueeze(-1))
+        variance = variance * (1 - 2 * rho + k * rho.square())
+    else:
+        variance = variance * (1 - 2 * rho) + rho.square() * sets.to_parts(sets.sum(variance))
+    rows = (values.flatten(0, -2) for values in (mu, variance.log(), m, prior_logvar))
+    bits = ops.diag_normal_kl(*rows).view(labels.shape) / math.log(2)
+    return bits if sets.mask is None else torch.where(sets.mask, bits, 0)
 
 
 def _draw_seeds(name: str, draws: int, seed: int) -> list[int]:
