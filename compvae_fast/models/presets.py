@@ -31,7 +31,8 @@ class TrainingRecipe:
             "observation".
         k_start, k_max, k_every: the largest K is ``k_start`` at first and grows by 1 every
             ``k_every`` steps to ``k_max``.
-        k_exponent: P(K) is proportional to K ** k_exponent on 1..k; 0 is uniform.
+        k_min: the smallest K.
+        k_exponent: P(K) is proportional to K ** k_exponent on k_min..k; 0 is uniform.
         k_per_batch: None lets every set draw its own K; an int G cuts the batch into G groups of
             equal K (the paper: 1, the released code: 4).
         labels: smallest and largest label drawn.
@@ -58,6 +59,7 @@ class TrainingRecipe:
     k_start: int = 2
     k_max: int = 16
     k_every: int = 3_000
+    k_min: int = 1
     k_exponent: float = 0.0
     k_per_batch: int | None = 1
     labels: tuple[int, int] = (1, 10)
@@ -168,6 +170,39 @@ _PRESETS: dict[str, tuple[CompVAEConfig, TrainingRecipe]] = {
             labels=(0, 4),
             clip=1.0,
             averaging=0.99,
+        ),
+    ),
+    "households-small": (
+        CompVAEConfig(
+            preset="households-small",
+            problem="households",
+            network="neighbourhood",
+            coupling="scaled",
+            w_dim=16,
+            z_dim=8,
+            hidden=256,
+            num_labels=13,
+            observation_floor=0.02,
+            levels=3,
+            w_weight=10.0,
+            w_until=0.15,
+            z_weight=0.0,
+            z_until=0.35,
+        ),
+        TrainingRecipe(
+            batch=32,
+            steps=6_000,
+            lr=2e-3,
+            betas=(0.9, 0.99),
+            lr_schedule="cosine",
+            warmup=100,
+            k_min=50,
+            k_start=150,
+            k_max=150,
+            k_per_batch=None,
+            labels=(1, 13),
+            clip=300.0,
+            averaging=0.999,
         ),
     ),
 }

@@ -29,7 +29,7 @@ from .state import TERMS, TrainingState, rounding
 from .threads import at_most
 
 SKIPPED_IN_A_ROW = 1000
-_AT_LEAST_ONE = ("batch", "k_start", "k_max", "k_every", "lr_halve_every")
+_AT_LEAST_ONE = ("batch", "k_min", "k_start", "k_max", "k_every", "lr_halve_every")
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,7 @@ def draw_batch(config: TrainingConfig, step: int) -> Batch:
         recipe.batch,
         recipe.largest_k(step),
         seed=step_seed(config, step),
+        k_min=recipe.k_min,
         k_exponent=recipe.k_exponent,
         k_per_batch=recipe.k_per_batch,
         labels=recipe.labels,

@@ -54,7 +54,7 @@ def weeks(labels: Tensor, households: Tensor, of_weeks: Tensor, *, seed: int) ->
         wrong = labels[(labels < LABELS[0]) | (labels > LABELS[1])]
         raise ValueError(f"labels: expected values in {LABELS[0]}..{LABELS[1]}, got {int(wrong[0])}")
     distinct, row = torch.unique(of_weeks, return_inverse=True)
-    return under(causes(distinct, seed=_weather(seed)), row, labels, households, of_weeks, seed=seed)
+    return under(causes(distinct, seed=weather(seed)), row, labels, households, of_weeks, seed=seed)
 
 
 def under(
@@ -70,7 +70,8 @@ def under(
     return out
 
 
-def _weather(seed: int) -> int:
+def weather(seed: int) -> int:
+    """The seed of a town's common causes."""
     return fold(fold(seed, Stream.DATA), 2)
 
 
@@ -84,7 +85,7 @@ def _chunk(labels: Tensor, households: Tensor, of_weeks: Tensor, shared: Causes,
 
 def temperature(of_weeks: Tensor, *, seed: int) -> Tensor:
     """The hourly temperature of weeks [W] in the same town, degrees Celsius, [W, 168]."""
-    return causes(of_weeks, seed=_weather(seed)).temperature
+    return causes(of_weeks, seed=weather(seed)).temperature
 
 
 def year(households: int, *, seed: int, first_week: int = 0, count: int = 52) -> tuple[Tensor, Tensor, Tensor]:
