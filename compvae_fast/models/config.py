@@ -20,18 +20,19 @@ class CompVAEConfig:
     Args:
         preset: the name it started from, kept for the record.
         problem: what the wholes are, a name of ``data.problems()``.
-        network: "tables" (the paper's tables 1 to 6), "compact" (ours, for curves), "slots" (ours, for dots) or
-            "neighbourhood" (ours, for households).
+        network: "tables" and "tables2d" (the paper's tables 1 to 6 and 7 to 12), "compact" (ours, for curves), "slots"
+            (ours, for dots) or "neighbourhood" (ours, for households).
+        observation: "gaussian" or "logistic" (discretized), of "tables2d".
         levels: how often a curve is halved by its hierarchical observation ("neighbourhood" only).
         residuals: residual layers of the decoder ("neighbourhood" only).
         aggregation: None, or "saturating" for w~ / (1 + gamma |w~|) with gamma learned (thesis eq. 9.16).
         coupling: "unit" (paper eq. 6) or "scaled" (thesis eq. 9.6).
-        released: GraphBlocks in the order of the authors' released code ("tables" only).
-        inference: q({w_i}|..) of "tables": "graph" (paper eq. 5), "diagonal" (the same with rho = 0), "recurrent" or
-            "running_sum" (thesis eqs. 9.4, 9.5).
+        released: GraphBlocks in the order of the authors' released code ("tables" and "tables2d" only).
+        inference: q({w_i}|..) of "tables" and "tables2d": "graph" (paper eq. 5), "diagonal" (the same with rho = 0);
+            of "tables" also "recurrent" or "running_sum" (thesis eqs. 9.4, 9.5).
         graph_layers: GraphBlocks of "graph" and "diagonal".
         graph_context: whether what is known of the whole enters every GraphBlock (thesis eq. 9.14), or the first alone.
-        narrow: divides every width of "tables" but w_dim and z_dim, for studies on small machines.
+        narrow: divides every width of the paper's tables but w_dim and z_dim, for studies on small machines.
         w_dim, z_dim: widths of each part's latent and of the whole's own.
         hidden: width of the hidden layers ("compact" only).
         first_label, num_labels: labels are first_label .. first_label + num_labels - 1.
@@ -53,6 +54,7 @@ class CompVAEConfig:
     preset: str = "sines"
     problem: str = "sines"
     network: str = "tables"
+    observation: str = "gaussian"
     coupling: str = "unit"
     released: bool = False
     inference: str = "graph"
@@ -84,7 +86,9 @@ class CompVAEConfig:
         for name, known in (("problem", problems()), ("network", KINDS), ("inference", INFERENCES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.network != "tables" and (self.inference != "graph" or self.graph_context):
+        if self.observation not in ("gaussian", "logistic"):
+            raise ValueError(f"observation: expected 'gaussian' or 'logistic', got {self.observation!r}")
+        if self.network not in ("tables", "tables2d") and (self.inference != "graph" or self.graph_context):
             raise ValueError(f"inference, graph_context: expected 'graph' and False, got another for {self.network!r}")
         if self.aggregation not in (None, "saturating"):
             raise ValueError(f"aggregation: expected None or 'saturating', got {self.aggregation!r}")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from .config import CompVAEConfig
 
-KINDS = ("tables", "compact", "slots", "neighbourhood")
+KINDS = ("tables", "compact", "tables2d", "slots", "neighbourhood")
 
 
 class KnownCoordinates(Protocol):

@@ -141,6 +141,19 @@ _PRESETS: dict[str, tuple[CompVAEConfig, TrainingRecipe]] = {
             averaging=0.999,
         ),
     ),
+    "dots": (
+        CompVAEConfig(
+            preset="dots",
+            problem="dots",
+            network="tables2d",
+            w_dim=2048,
+            z_dim=1024,
+            first_label=0,
+            num_labels=5,
+            sigma_min=0.005,
+        ),
+        TrainingRecipe(k_max=8, labels=(0, 4)),
+    ),
     "dots-small": (
         CompVAEConfig(
             preset="dots-small",

@@ -8,8 +8,8 @@ What made the 1D model compose (docs/composing.md) is carried over:
 - A decoder that is exact on such sums: the slots share the image out by a softmax, a ratio of two sums over the parts.
   Of a slot with n parts it sees their number, mean location and mean latent, which is all there is as long as parts
   of one colour do not meet in one cell.
-- A posterior that is exact given the sum: what x tells about the sums is found on the decoder itself, by Gauss-Newton
-  steps towards the mode; the parts follow as ``nn.conditioned`` says.
+- A posterior that is exact given the sum: what x tells about the sums is found on the decoder itself, by damped
+  Gauss-Newton steps towards the mode; the parts follow as ``nn.conditioned`` says.
 
 Learned are the colours, the fall-off with the distance (its power and its stretch along each direction), the strength
 that a latent gives a part, the tone curve from shares to pixel values, the prior's scales and the noise.
@@ -18,6 +18,7 @@ that a latent gives a part, the tone curve from shares to pixel values, the prio
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,8 @@ START_BEND = 0.02
 START_POWER = 0.75
 START_SCALE = 0.1
 DARKEST = 1e-6
-STEPS = 4
+STEPS = 8
+START_DAMPING = 0.01
 LARGEST_STEP = 1.5
 
 
@@ -228,7 +230,7 @@ class PosteriorZ(nn.Module):
 
 
 class PosteriorW(nn.Module):
-    """q({w_i}|x,z,{l_i}): the mode of the slots' sums by Gauss-Newton steps on the decoder, with its curvature.
+    """q({w_i}|x,z,{l_i}): the mode of the slots' sums by damped Gauss-Newton steps on the decoder, with its curvature.
 
     The last step carries the gradient to the decoder; those before it are constants, as is the curvature: at the mode
     they do not matter (Bolte, Pauwels, Vaiter, "One-step differentiation of iterative algorithms", 2023).
@@ -269,21 +271,44 @@ class PosteriorW(nn.Module):
         """
         precision = (-log_v).exp()
         start = at.latent
-        latent = start.detach()
-        for step in range(STEPS):
-            last = step == STEPS - 1
-            with torch.set_grad_enabled(last and torch.is_grad_enabled()):
-                mean, slopes = self.decoder[0].with_slopes(at._replace(latent=latent), z)
-                log_scale = self.decoder[0].scale()
-                noise = math.pi**2 / 3 * (2 * log_scale).exp() + 1 / (12 * 255**2)
-                pull = torch.einsum("bmp,bp->bm", slopes, x - mean) / noise - precision * (latent - start)
-                with torch.no_grad():
-                    curvature = slopes @ slopes.transpose(1, 2) / noise
-                    damped = curvature + torch.diag_embed(precision)
-                moved = torch.linalg.solve(damped, pull.unsqueeze(-1)).squeeze(-1)
-                latent = latent + moved.clamp(-LARGEST_STEP, LARGEST_STEP)
-        told = torch.diagonal(curvature, dim1=1, dim2=2)
-        return -torch.log(told.clamp(min=1e-30)), latent - start
+        noise = math.pi**2 / 3 * (2 * self.decoder[0].scale()).exp() + 1 / (12 * 255**2)
+
+        def looked(latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """What is minimised [B], its gradient [B, M] with the sign turned, its curvature less the prior's."""
+            mean, slopes = self.decoder[0].with_slopes(at._replace(latent=latent), z)
+            left, beyond = x - mean, latent - start
+            cost = left.square().sum(1) / noise + (precision * beyond.square()).sum(1)
+            pull = torch.einsum("bmp,bp->bm", slopes, left) / noise - precision * beyond
+            return cost, pull, slopes.detach() @ slopes.detach().transpose(1, 2) / noise.detach()
+
+        with torch.no_grad():
+            latent = _descended(looked, start.detach(), precision)
+        _, pull, curvature = looked(latent)
+        told = torch.diagonal(curvature, dim1=1, dim2=2).clamp(min=1e-30)
+        return -told.log(), latent + _step(pull, curvature, precision.detach()) - start
+
+
+def _step(pull: Tensor, curvature: Tensor, precision: Tensor, damping: Tensor | float = 0.0) -> Tensor:
+    """A damped Gauss-Newton step [B, M], of no more than LARGEST_STEP in each latent."""
+    along = torch.diagonal(curvature, dim1=1, dim2=2) * damping + precision
+    found = torch.linalg.solve(curvature + torch.diag_embed(along), pull.unsqueeze(-1)).squeeze(-1)
+    return found.clamp(-LARGEST_STEP, LARGEST_STEP)
+
+
+def _descended(looked: Callable[[Tensor], tuple[Tensor, ...]], latent: Tensor, precision: Tensor) -> Tensor:
+    """Near the minimum, by STEPS of Levenberg and Marquardt: a step that does not go down is taken back and damped."""
+    cost, pull, curvature = looked(latent)
+    damping = latent.new_full((len(latent), 1), START_DAMPING)
+    for _ in range(STEPS):
+        tried = latent + _step(pull, curvature, precision, damping)
+        reached = looked(tried)
+        lower = reached[0] < cost
+        cost = torch.where(lower, reached[0], cost)
+        latent = torch.where(lower[:, None], tried, latent)
+        pull = torch.where(lower[:, None], reached[1], pull)
+        curvature = torch.where(lower[:, None, None], reached[2], curvature)
+        damping = torch.where(lower[:, None], damping / 4, damping * 8)
+    return latent
 
 
 class PriorZ(nn.Module):

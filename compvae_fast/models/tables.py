@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..data import problem
 from ..nn import (
     GaussianHead,
     GaussianObservation,
     GaussianTable,
-    GraphBlock,
     Residual,
     bounded_logvar,
     start_constant,
@@ -24,12 +22,11 @@ from ..random import Stream, fold, normal
 from . import sequential
 from .config import CompVAEConfig
 from .given import Given
+from .graph_posterior import GraphPosterior
 from .networks import Networks
 
-FEATURES = 800
 STATE = 2048
 EMBEDDED = 1024
-START_LOGIT = -8.0
 
 
 class Features(nn.Sequential):
@@ -88,70 +85,13 @@ class PriorZ(nn.Sequential):
         return super().forward(w_sum if context is None else torch.cat([w_sum, context], dim=-1))
 
 
-class PosteriorW(nn.Module):
-    """q({w_i}|x,z,{l_i}), paper table 6 and eq. 5: three GraphBlocks on (pr(x), z, e(l_i) + eps_i).
+class PosteriorW(GraphPosterior):
+    """q({w_i}|x,z,{l_i}), paper table 6 and eq. 5: three GraphBlocks on (pr(x), z, e(l_i) + eps_i)."""
 
-    With ``every_layer`` (thesis eq. 9.14) the nodes begin as e(l_i) + eps_i alone, and (pr(x), c, z) enters f and g of
-    each of the ``layers``. ``correlated=False`` leaves the logits out: rho = 0, a diagonal q.
-
-    The last layer has no activation, where the table prints an ELU: that would force log-variances above
-    -1. It starts at N(0, 1) with logits near -8, which is p(w|l).
-    """
-
-    sees_z = True
-
-    def __init__(
-        self,
-        features: int,
-        w_dim: int,
-        z_dim: int,
-        labels: int,
-        sigma_min: float,
-        *,
-        released: bool = False,
-        narrow: int = 1,
-        layers: int = 3,
-        every_layer: bool = False,
-        correlated: bool = True,
-    ) -> None:
-        super().__init__()
-        self.sigma_min, self.every_layer, self.correlated = sigma_min, every_layer, correlated
-        state, embedded, shared = STATE // narrow, EMBEDDED // narrow, features + z_dim
-        self.embedding = nn.Embedding(labels, embedded)
-        widths = (embedded + (0 if every_layer else shared), *[state] * layers)
-        context = shared if every_layer else 0
-        self.blocks = nn.ModuleList(
-            GraphBlock(n, m, released=released, context=context) for n, m in zip(widths, widths[1:])
-        )
-        parameters = 3 if correlated else 2
-        self.head = nn.Linear(state, parameters * w_dim)
-        bias = torch.zeros(parameters, w_dim)
-        bias[2:] = START_LOGIT
-        start_constant(self.head, bias.flatten())
-
-    def forward(
-        self,
-        features: Tensor,
-        z: Tensor,
-        given: Given,
-        prior: tuple[Tensor, Tensor],
-        seed: int | Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """mu, logvar and logits of q, each [B, K, D] or [N, D]."""
-        labels, sets = given.labels, given.sets
-        of_set, of_part = sets.positions(labels.shape[-1])
-        coordinates = torch.arange(self.embedding.embedding_dim, device=z.device)
-        noise = normal(fold(seed, Stream.NODE), of_set, of_part, coordinates)
-        state = self.embedding(labels) + noise
-        of_whole = torch.cat([features, z], dim=-1)
-        context = of_whole if self.every_layer else None
-        shared = None if self.every_layer else of_whole
-        for block in self.blocks:
-            state = F.elu(block(state, shared=shared, context=context, sets=sets))
-            shared = None
-        mu, logvar, *logits = self.head(state).chunk(3 if self.correlated else 2, dim=-1)
-        nu = logits[0] if logits else torch.full_like(mu, -torch.inf)
-        return mu, bounded_logvar(logvar, self.sigma_min), nu
+    def nodes(self, given: Given, seed: int | Tensor) -> Tensor:
+        of_set, of_part = given.sets.positions(given.labels.shape[-1])
+        coordinates = torch.arange(self.embedding.embedding_dim, device=of_set.device)
+        return self.embedding(given.labels) + normal(fold(seed, Stream.NODE), of_set, of_part, coordinates)
 
 
 class Observation(nn.Module):
@@ -196,7 +136,9 @@ def build(config: CompVAEConfig) -> Networks:
     c, asked = config, problem(config.problem)
     if asked.shape != (200,) or asked.features:
         raise ValueError(f"network: 'tables' is for the 1D problem of the paper, got the problem {c.problem!r}")
-    width = FEATURES // c.narrow + asked.context
+    if c.narrow > 20:
+        raise ValueError(f"narrow: expected at most 20, the fewest channels of a convolution, got {c.narrow}")
+    width = 5 * (160 // c.narrow) + asked.context
     return Networks(
         GaussianTable(c.num_labels, c.w_dim, c.sigma_min),
         Features(c.narrow),
@@ -214,7 +156,9 @@ def posterior_w(config: CompVAEConfig, features: int) -> nn.Module:
         return sequential.PosteriorW(
             features + c.z_dim, c.w_dim, c.num_labels, c.sigma_min, EMBEDDED // c.narrow, STATE // c.narrow, c.inference
         )
+    embedding = nn.Embedding(c.num_labels, EMBEDDED // c.narrow)
     return PosteriorW(
-        features, c.w_dim, c.z_dim, c.num_labels, c.sigma_min, released=c.released, narrow=c.narrow,
-        layers=c.graph_layers, every_layer=c.graph_context, correlated=c.inference == "graph",
+        embedding, node=embedding.embedding_dim, shared=features + c.z_dim, state=STATE // c.narrow, w_dim=c.w_dim,
+        sigma_min=c.sigma_min, released=c.released, layers=c.graph_layers, every_layer=c.graph_context,
+        correlated=c.inference == "graph",
     )

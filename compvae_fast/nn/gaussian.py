@@ -27,7 +27,7 @@ def bounded_logvar(value: Tensor, sigma_min: float) -> Tensor:
     return F.elu(value - floor - 1) + 1 + floor
 
 
-def start_constant(layer: nn.Linear | nn.Conv1d, bias: Tensor | float = 0.0) -> None:
+def start_constant(layer: nn.Linear | nn.Conv1d | nn.Conv2d, bias: Tensor | float = 0.0) -> None:
     """Zero weights and a given bias: the network starts by giving the same output for all inputs.
 
     Source: thesis 4.2.4, initialisation of the layers that give distributions.
