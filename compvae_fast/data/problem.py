@@ -53,6 +53,7 @@ class Problem:
         context: C, how many numbers the external factors of a whole are.
         grows_with_parts: whether x is proportional to K; the scale by which K divides is then K, else 1.
         recipe_options: fields of ``models.TrainingRecipe`` that ``wholes`` takes.
+        takes_within: whether ``wholes`` takes ``within``, smallest and largest label, and then waits for no device.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Problem:
     context: int = 0
     grows_with_parts: bool
     recipe_options: tuple[str, ...] = ()
+    takes_within: bool = False
 
     def wholes(
         self,

@@ -109,6 +109,7 @@ def wholes(
     phase_deviation: float = PHASE_DEVIATION,
     set_start: int = 0,
     part_start: int = 0,
+    within: tuple[int, int] | None = None,
 ) -> Tensor:
     """True wholes of the labels, their amplitudes and phases drawn by ``amplitudes_and_phases``.
 
@@ -117,6 +118,7 @@ def wholes(
 
     Args:
         labels: [B, K], padded with lengths [B], or [N] with offsets [B+1].
+        within: smallest and largest label, where they are known: nothing then waits for a device.
 
     Returns:
         x [B, 200] float32.
@@ -135,8 +137,8 @@ def wholes(
     owner = sets.to_parts(torch.arange(sets.batch, device=labels.device).unsqueeze(-1)).squeeze(-1)
     if sets.mask is not None:
         amplitude = torch.where(sets.mask, amplitude, 0.0)
-        labels = torch.where(sets.mask, labels, labels[sets.mask].min())
-    low, high = int(labels.min()), int(labels.max())
+        labels = torch.where(sets.mask, labels, labels[sets.mask].min() if within is None else within[0])
+    low, high = (int(labels.min()), int(labels.max())) if within is None else within
     table = basis((low, high), labels.device)
     pair = torch.stack([amplitude * phase.cos(), -amplitude * phase.sin()], dim=-1)
     cell = (owner * table.shape[0] + labels - low).reshape(-1)
@@ -182,6 +184,7 @@ class Sines(Problem):
     labels = LABELS
     grows_with_parts = True
     recipe_options = ("phase_deviation",)
+    takes_within = True
 
     def wholes(self, labels, *, features=None, context=None, **options):
         self.check(features, context)

@@ -111,14 +111,17 @@ class CompVAE(nn.Module):
         features: Tensor | None = None,
         context: Tensor | None = None,
         seed: int | Tensor | None = None,
-        progress: float = 1.0,
+        progress: float | Tensor = 1.0,
+        generating: bool | None = None,
         sets: Sets | None = None,
     ) -> Losses:
         """The negative ELBO of wholes given their labels, one posterior sample.
 
         Args:
             x: [B, *shape]; labels, offsets, lengths, features, context, seed: see the class.
-            progress: share of the training done, in [0, 1]; moves ``objective`` alone.
+            progress: share of the training done, in [0, 1], a number or a 0-d tensor; moves ``objective`` alone.
+            generating: whether the objective has the score of generated wholes; default by progress, beside a tensor
+                False.
             sets: the layout ready made, in place of offsets and lengths; ``Sets`` of a share of a batch, or
                 ``distributed.ShardedSets``.
 
@@ -152,7 +155,9 @@ class CompVAE(nn.Module):
             + _weight(c.z_weight, c.z_until, progress) * minimised[1]
             + loss_x
         )
-        if c.generation_weight and self.training and progress >= c.generation_from:
+        if generating is None:
+            generating = not isinstance(progress, Tensor) and progress >= c.generation_from
+        if c.generation_weight and self.training and generating:
             # the first of the whole batch, of which these sets may be a share
             every = sets.batch if sets.all_sets is None else sets.all_sets
             here = min(sets.batch, c.generation_sets)
@@ -511,6 +516,8 @@ def _whole(labels: np.ndarray) -> bool:
     return labels.dtype.kind in "iu"
 
 
-def _weight(start: float, until: float, progress: float) -> float:
+def _weight(start: float, until: float, progress: float | Tensor) -> float | Tensor:
     """Linear from ``start`` to 1 over the first ``until`` of the training."""
+    if isinstance(progress, Tensor):
+        return torch.where(progress >= until, 1.0, start + (1.0 - start) * progress / until) if until else 1.0
     return 1.0 if progress >= until else start + (1.0 - start) * progress / until

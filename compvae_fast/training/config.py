@@ -32,6 +32,7 @@ class TrainingConfig:
         device: cpu or cuda, as torch names them.
         precision: of matrix products and convolutions: "float32"; "tf32" (on CUDA devices that have it); or "bf16", in
             which networks run under autocast, with weights, tables, sums over sets and losses in float32.
+        graphs: whole steps as CUDA graphs, one for each K, or for each largest K where sets differ in size.
     """
 
     model: CompVAEConfig
@@ -44,6 +45,7 @@ class TrainingConfig:
     threads: int | None = None
     device: str = "cpu"
     precision: str = "float32"
+    graphs: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every"):

@@ -15,8 +15,8 @@ import torch
 from tqdm import tqdm
 
 from compvae_fast.data import Batch, problem
-from compvae_fast.random import Stream, fold
 
+from .captured import CapturedSteps
 from .checkpoint import Checkpoint
 from .config import TrainingConfig
 from .errors import BadInput, Failure
@@ -25,7 +25,7 @@ from .interrupt import interruptible
 from .log import Log
 from .optimiser import make_optimiser, set_learning_rate
 from .processes import Processes, together
-from .state import TERMS, TrainingState, rounding
+from .state import TERMS, TrainingState, rounding, step_seed
 from .threads import at_most
 
 SKIPPED_IN_A_ROW = 1000
@@ -73,6 +73,8 @@ def train(
     """
     check(config)
     with together(set_parallel, config.device) as processes:
+        if config.graphs and processes.count > 1:
+            raise BadInput(f"graphs: expected one process, got {processes.count}")
         if processes.count > config.recipe.batch:
             raise BadInput(f"recipe.batch: expected at least the number of processes, {processes.count}")
         with _folder(Path(out), processes) as folder:
@@ -127,9 +129,15 @@ def _train(config, folder: RunFolder | None, processes: Processes, heard, show: 
                 folder.save(state.checkpoint())
             return state.step
 
+        steps = CapturedSteps(state) if config.graphs else None
         begun = time.perf_counter() - (timing.last["seconds"] if timing is not None and timing.last else 0.0)
         while state.step < config.steps:
-            advance(state)
+            if steps is None:
+                advance(state)
+            else:
+                steps.advance()
+                if state.step % config.log_every == 0 or state.step % config.checkpoint_every == 0:
+                    steps.settle()
             bar.update()
             if state.step % config.log_every == 0:
                 row = log_row(state)
@@ -150,6 +158,8 @@ def _train(config, folder: RunFolder | None, processes: Processes, heard, show: 
                 break
         else:
             signal = heard.signal or 0
+        if steps is not None:
+            steps.settle()
         if saved != state.step:
             save()
     return Trained(state.step, state.skipped, signal or None, processes.rank)
@@ -173,7 +183,7 @@ def _log(path: Path | None, step: int) -> contextlib.AbstractContextManager[Log 
 
 
 def _warn_of_rounding(there: dict[str, str], here: dict[str, str]) -> None:
-    there = {"processes": "1", **there}
+    there = {"processes": "1", "steps": "launched", **there}
     different = [f"{name} {there.get(name)} there, {here[name]} here" for name in here if there.get(name) != here[name]]
     if different:
         warnings.warn(f"the run goes on, but not bit for bit as it would have: {'; '.join(different)}", stacklevel=4)
@@ -185,6 +195,10 @@ def check(config: TrainingConfig) -> None:
         raise BadInput(f"device: no CUDA device is here, got {config.device!r}")
     if config.precision == "tf32" and config.device == "cpu":
         raise BadInput("precision: tf32 is of CUDA devices, got device 'cpu'")
+    if config.graphs and config.device == "cpu":
+        raise BadInput("graphs: expected a CUDA device beside it, got device 'cpu'")
+    if config.graphs and not problem(config.model.problem).takes_within:
+        raise BadInput(f"graphs: not offered for the problem {config.model.problem!r}, whose data wait for the device")
     recipe, model = config.recipe, config.model
     first, last = model.first_label, model.first_label + model.num_labels - 1
     rules = {
@@ -203,7 +217,7 @@ def check(config: TrainingConfig) -> None:
             raise BadInput(f"recipe.{name}: expected {expected}, got {getattr(recipe, name)}")
     try:
         config.recipe.learning_rate(0)
-        make_optimiser(config.recipe, torch.nn.ParameterList([torch.zeros(1)]))
+        make_optimiser(config.recipe, torch.nn.ParameterList([torch.zeros(1)]), capturable=config.graphs)
         draw_batch(config, 0)
     except (ValueError, TypeError) as error:
         raise BadInput(str(error)) from error
@@ -211,11 +225,6 @@ def check(config: TrainingConfig) -> None:
 
 def _decays(values: Iterable[float]) -> bool:
     return all(0 <= value < 1 for value in values)
-
-
-def step_seed(config: TrainingConfig, step: int) -> int:
-    """The seed that all noise of a step is drawn from."""
-    return fold(fold(config.seed, Stream.STEP), step)
 
 
 def draw_batch(config: TrainingConfig, step: int) -> Batch:

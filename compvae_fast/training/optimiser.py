@@ -12,12 +12,25 @@ from compvae_fast.models import TrainingRecipe
 from .errors import BadInput
 
 
-def make_optimiser(recipe: TrainingRecipe, model: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimiser over its parameter groups, fused into one kernel where torch has it."""
+def make_optimiser(recipe: TrainingRecipe, model: nn.Module, capturable: bool = False) -> torch.optim.Optimizer:
+    """The recipe's optimiser over its parameter groups, fused into one kernel where torch has it.
+
+    capturable: its rates and step counts are tensors on the parameters' device, and a step may be captured.
+    """
     groups = [{**group, "lr": recipe.lr * group["factor"]} for group in recipe.parameter_groups(model)]
     settings: dict[str, Any] = {"lr": recipe.lr, "betas": tuple(recipe.betas), "eps": recipe.eps}
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(groups, fused=True, **settings)
+        optimiser = torch.optim.Adam(groups, fused=True, **settings)
+        if capturable:
+            device = next(model.parameters()).device
+            # the kernel of CUDA devices reads the rate as float32
+            kind = torch.float64 if device.type == "cpu" else torch.float32
+            for group in optimiser.param_groups:
+                group["lr"] = torch.tensor(group["lr"], dtype=kind, device=device)
+                group["capturable"] = device.type != "cpu"
+        return optimiser
+    if capturable:
+        raise BadInput(f"graphs: expected the optimizer 'adam', whose steps can be captured, got {recipe.optimizer!r}")
     if recipe.optimizer == "adamax":
         return torch.optim.Adamax(groups, **settings)
     raise BadInput(f"recipe.optimizer: expected 'adam' or 'adamax', got {recipe.optimizer!r}")
@@ -26,7 +39,10 @@ def make_optimiser(recipe: TrainingRecipe, model: nn.Module) -> torch.optim.Opti
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     """``rate`` times each group's own factor."""
     for group in optimiser.param_groups:
-        group["lr"] = rate * group["factor"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["factor"])
+        else:
+            group["lr"] = rate * group["factor"]
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -67,6 +83,14 @@ class AveragedWeights:
         if self._decay is not None:
             decay = min(self._decay, (1 + count) / (10 + count))
             torch._foreach_lerp_(self._averages, list(self._model.parameters()), 1 - decay)
+
+    @torch.no_grad()
+    def update_if(self, taken: Tensor, count: Tensor) -> None:
+        """The same where ``taken``, 0-d bool, after ``count`` earlier updates, 0-d float64; waits for no device."""
+        if self._decay is not None:
+            share = torch.where(taken, 1 - ((1 + count) / (10 + count)).clamp(max=self._decay), 0.0)
+            for average, parameter in zip(self._averages, self._model.parameters()):
+                average.lerp_(parameter, share.to(average.dtype))
 
     def tensors(self) -> dict[str, Tensor]:
         """The averages by parameter name; empty without averaging."""

@@ -29,7 +29,13 @@ def rounding(config: TrainingConfig, processes: int = 1) -> dict[str, str]:
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "backend": backends.resolve("posterior_sum_and_kl", device),
         "processes": str(processes),
+        "steps": "captured" if config.graphs else "launched",
     }
+
+
+def step_seed(config: TrainingConfig, step: int) -> int:
+    """The seed that all noise of a step is drawn from."""
+    return fold(fold(config.seed, Stream.STEP), step)
 
 
 def initial_model(config: TrainingConfig) -> CompVAE:
@@ -52,7 +58,7 @@ class TrainingState:
         self.processes = processes
         self.model = initial_model(config)
         self.losses = processes.losses_of(self.model)
-        self.optimiser = make_optimiser(config.recipe, self.model)
+        self.optimiser = make_optimiser(config.recipe, self.model, capturable=config.graphs)
         self.averages = AveragedWeights(self.model, config.recipe.averaging)
         self.step = 0
         self.skipped = 0
