@@ -49,7 +49,8 @@ def _parser(preset: str) -> ArgumentParser:
 
 def _train(options: Namespace) -> int:
     """Train a preset into a run folder; the same command again goes on where it stopped."""
-    settings = ("steps", "horizon", "seed", "log_every", "checkpoint_every", "threads", "device", "precision")
+    settings = ("steps", "horizon", "seed", "log_every", "checkpoint_every", "threads", "device", "precision",
+                "graphs")
     try:
         preset_config(options.preset)
         config = TrainingConfig(
@@ -78,6 +79,7 @@ def _train_arguments(parser: ArgumentParser, preset: str) -> None:
     parser.add_argument("--threads", type=int | None, help="CPU threads; null: torch's choice at the first start")
     parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", type=str, default="float32", help="of the networks: float32, tf32 or bf16")
+    parser.add_argument("--graphs", type=bool, default=False, help="whole steps as CUDA graphs; of CUDA devices")
     parser.add_argument(
         "--set_parallel",
         type=int,

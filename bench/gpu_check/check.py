@@ -1,6 +1,7 @@
 """`make gpu-check`: builds the CUDA kernels, runs the tests that need a GPU, compute-sanitizer with planted faults that
-it must catch, and the benchmarks; under nine minutes. Needs PyTorch with Triton, NumPy, pybind11, pytest, hypothesis
-and the CUDA toolkit; no network. Leaves gpu.json, gpu.md, tests.xml and check.json in the folder --out."""
+it must catch, and the benchmarks, a training step's among them; under nine minutes. Needs PyTorch with Triton, NumPy,
+pybind11, pytest, hypothesis and the CUDA toolkit; no network. Leaves gpu.json, gpu.md, step.json, step.md, tests.xml
+and check.json in the folder --out."""
 
 from __future__ import annotations
 
@@ -81,6 +82,8 @@ def main() -> None:
         check.run("tests", sys.executable, "-m", "pytest", "tests/gpu", "-q", "-m", "gpu", "-p", "no:cacheprovider",
                   f"--junitxml={options.out / 'tests.xml'}", limit=200)
         sanitize(check, folder)
+        check.run("training-step", sys.executable, "-m", "gpu_check.step", "--out", options.out, limit=90)
+        print((options.out / "training-step.txt").read_text())
         left = LIMIT - (time.monotonic() - check.began) - 20
         check.run("benchmarks", sys.executable, "-m", "gpu_check.measure", "--out", options.out, "--seconds", left - 20,
                   "--choose", limit=left)

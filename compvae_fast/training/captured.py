@@ -53,11 +53,11 @@ class CapturedSteps:
         self._graphs: dict[Shape, torch.cuda.CUDAGraph | None] = {}
         self._on_device = device.type == "cuda"
 
-    def advance(self) -> None:
-        """One step."""
+    def advance(self, shape: Shape | None = None) -> None:
+        """One step, of the shape that its number gives unless another one is asked for."""
         state = self.state
         seed, progress = step_seed(self.config, state.step), min(state.step / self.recipe.steps, 1.0)
-        shape = self.shape_of(state.step)
+        shape = shape or self.shape_of(state.step)
         self._seed.fill_((seed + 2**63) % 2**64 - 2**63)
         self._progress.fill_(progress)
         set_learning_rate(state.optimiser, self.recipe.learning_rate(state.step))
@@ -122,7 +122,8 @@ class CapturedSteps:
         """The objective to go backward from, and the mean terms, float64 [terms]."""
         state = self.state
         x, labels, lengths = self.batch(shape)
-        with torch.autocast(torch.device(self.config.device).type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        device = torch.device(self.config.device).type
+        with torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16"):
             losses = state.losses(x, labels, lengths=lengths, seed=self._seed, progress=self._progress,
                                   generating=shape.generating)
         terms = torch.stack([getattr(losses, name).detach() for name in TERMS])

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import emulation
@@ -9,11 +11,14 @@ import pytest
 import torch
 
 from compvae_fast import backends
+from compvae_fast.data import sines
+from compvae_fast.models import CompVAE
 from compvae_fast.registry import RECORDS
+from compvae_fast.training import TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
-from gpu_check import check, exercise, measure  # noqa: E402
+from gpu_check import check, exercise, measure, step  # noqa: E402
 
 
 def row(by, median, operation="multiset_kl", shapes="few parts", **others):
@@ -86,3 +91,38 @@ def test_without_a_device_it_ends_with_the_reason(tmp_path):
     done = subprocess.run(command, cwd=ROOT / "bench", capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == "gpu-check: there is no CUDA device here\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_matrix_products_are_counted_and_timed_alone():
+    layer, x = torch.nn.Linear(3, 4), torch.randn(5, 3, requires_grad=True)
+    with step.Products() as counted:
+        (layer(x) @ torch.randn(4, 2)).sum().backward()
+    found = Counter()
+    for (name, tensors), count in counted.found.items():
+        found[name, tuple(shape for shape, *_ in tensors)] += count
+    assert found == {("addmm", ((4,), (5, 3), (3, 4))): 1, ("mm", ((5, 4), (4, 2))): 1,
+                     ("mm", ((5, 2), (2, 4))): 1,  # to what went into the second product
+                     ("mm", ((5, 4), (4, 3))): 1, ("mm", ((4, 5), (5, 3))): 1}
+    assert step.seconds_of_products(counted.found, torch.device("cpu"), 0.0) > 0
+
+
+def test_a_step_is_timed_in_every_way():
+    config = TrainingConfig.from_preset("sines-small", threads=1)
+    config = replace(config, recipe=replace(config.recipe, batch=4), model=replace(config.model, hidden=8))
+    found = step.measured(config, copied=1e9, budget=0.0, compiled=False, parts=3)
+    assert list(found) == ["captured", "products", "optimiser", "launched", "plain eager"]
+    assert all(value > 0 for value in found.values()) and found["products"] < found["launched"]
+    assert f"| captured | {found['captured'] * 1e3:.3f} |" in step.table(found, config)
+
+
+def test_the_plain_model_has_the_losses_of_the_other():
+    """Averaged over draws of its noise; the parts' divergence, which has none, exactly."""
+    config = TrainingConfig.from_preset("sines-small")
+    model = CompVAE.from_config(replace(config.model, hidden=8)).eval()
+    batch = sines.draw(64, 3, seed=1, k_per_batch=1)
+    with torch.no_grad():
+        fused = model.loss(batch.x, batch.labels, seed=1)
+        with step.plain_operations():
+            plain = model.loss(batch.x, batch.labels, seed=1)
+    torch.testing.assert_close(plain.w, fused.w, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(plain.x.mean(), fused.x.mean(), rtol=0.2, atol=1.0)
