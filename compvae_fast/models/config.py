@@ -25,6 +25,7 @@ class CompVAEConfig:
         observation: "gaussian" or "logistic" (discretized), of "tables2d".
         levels: how often a curve is halved by its hierarchical observation ("neighbourhood" only).
         residuals: residual layers of the decoder ("neighbourhood" only).
+        hidden_context: the networks are not told the external factors ("neighbourhood" only; thesis table 9.1).
         aggregation: None, or "saturating" for w~ / (1 + gamma |w~|) with gamma learned (thesis eq. 9.16).
         coupling: "unit" (paper eq. 6) or "scaled" (thesis eq. 9.6).
         released: GraphBlocks in the order of the authors' released code ("tables" and "tables2d" only).
@@ -81,6 +82,7 @@ class CompVAEConfig:
     aggregation: str | None = None
     levels: int = 0
     residuals: int = 1
+    hidden_context: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (("problem", problems()), ("network", KINDS), ("inference", INFERENCES)):

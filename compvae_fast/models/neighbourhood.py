@@ -39,9 +39,15 @@ START_NOISE = 0.5
 START_ERROR = 0.2
 
 
-def standard(context: Tensor) -> Tensor:
-    """Degrees Celsius as numbers of order one."""
-    return (context - 12.0) / 8.0
+class Degrees(nn.Module):
+    """Degrees Celsius as numbers of order one; zeros where a model is not to know them (thesis table 9.1)."""
+
+    def __init__(self, hidden: bool) -> None:
+        super().__init__()
+        self.scale = 0.0 if hidden else 0.125
+
+    def forward(self, context: Tensor) -> Tensor:
+        return (context - 12.0) * self.scale
 
 
 def by_day(context: Tensor) -> Tensor:
@@ -52,9 +58,11 @@ def by_day(context: Tensor) -> Tensor:
 class Features(nn.Module):
     """What is read in x, K, the shares of the labels and c, [B, H], and behind it x itself: [B, H + T]."""
 
-    def __init__(self, length: int, context: int, classes: int, hidden: int, depth: int) -> None:
+    def __init__(
+        self, length: int, context: int, classes: int, hidden: int, depth: int, degrees: Degrees
+    ) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.degrees = classes, degrees
         self.first = nn.Linear(length + context + classes + 1, hidden)
         self.layers = nn.Sequential(*(m for _ in range(depth) for m in (nn.ELU(), Residual(hidden))), nn.ELU())
 
@@ -62,7 +70,7 @@ class Features(nn.Module):
         k = per_part(given.sets.counts)
         shares = label_counts(given.labels, given.sets, self.classes).to(x.dtype) / k
         assert given.context is not None
-        read = torch.cat([x / k, standard(given.context), shares, k.log() - 4.5], dim=-1)
+        read = torch.cat([x / k, self.degrees(given.context), shares, k.log() - 4.5], dim=-1)
         return torch.cat([self.layers(self.first(read)), x], dim=-1)
 
 
@@ -83,9 +91,11 @@ class PosteriorZ(nn.Module):
 class PriorZ(nn.Module):
     """p(z | c, w~) by the days' temperatures, the shares of the labels and the parts' mean."""
 
-    def __init__(self, classes: int, w_dim: int, z_dim: int, hidden: int, sigma_min: float) -> None:
+    def __init__(
+        self, classes: int, w_dim: int, z_dim: int, hidden: int, sigma_min: float, degrees: Degrees
+    ) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.degrees = classes, degrees
         self.layers = nn.Sequential(
             nn.Linear(7 + classes + w_dim, hidden), nn.ELU(), Residual(hidden), nn.ELU(),
             GaussianHead(hidden, z_dim, sigma_min),
@@ -93,7 +103,7 @@ class PriorZ(nn.Module):
 
     def forward(self, w_sum: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         k = w_sum[:, : self.classes].sum(-1, keepdim=True).clamp(min=1)
-        return self.layers(torch.cat([by_day(standard(context)), w_sum / k], dim=-1))
+        return self.layers(torch.cat([by_day(self.degrees(context)), w_sum / k], dim=-1))
 
 
 class Coefficients(nn.Module):
@@ -106,9 +116,11 @@ class Coefficients(nn.Module):
     is another.
     """
 
-    def __init__(self, length: int, classes: int, w_dim: int, z_dim: int, pyramid: Pyramid, residuals: int) -> None:
+    def __init__(
+        self, length: int, classes: int, w_dim: int, z_dim: int, pyramid: Pyramid, residuals: int, degrees: Degrees
+    ) -> None:
         super().__init__()
-        self.classes, self.w_dim, self.pyramid = classes, w_dim, pyramid
+        self.classes, self.w_dim, self.pyramid, self.degrees = classes, w_dim, pyramid, degrees
         self.common = nn.Sequential(nn.Linear(z_dim + 7, 64), nn.ELU(), Residual(64), nn.ELU(), nn.Linear(64, COMMON))
         self.weather = nn.Conv1d(1, FILTERS, MEMORY)
         self.time = nn.Parameter(0.5 * torch.randn(HOURS, TIME_WIDTH))
@@ -133,7 +145,7 @@ class Coefficients(nn.Module):
         return answer
 
     def _computed(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        degrees = standard(context)
+        degrees = self.degrees(context)
         common = self.common(torch.cat([z, by_day(degrees)], dim=-1))
         before = F.pad(degrees[:, None], (MEMORY - 1, 0), mode="replicate")
         felt = self.weather(before).transpose(1, 2)
@@ -231,15 +243,15 @@ def build(config: CompVAEConfig) -> Networks:
         raise ValueError(f"coupling: expected 'scaled' for the network 'neighbourhood', got {c.coupling!r}")
     (length,) = asked.shape
     pyramid = Pyramid((length,), c.levels)
-    observation = Observation(
-        Coefficients(length, c.num_labels, c.w_dim, c.z_dim, pyramid, c.residuals), c.observation_floor
-    )
+    degrees = Degrees(c.hidden_context)
+    coefficients = Coefficients(length, c.num_labels, c.w_dim, c.z_dim, pyramid, c.residuals, degrees)
+    observation = Observation(coefficients, c.observation_floor)
     return Networks(
         prior_w=GaussianTable(c.num_labels, c.w_dim, c.sigma_min),
-        features=Features(length, asked.context, c.num_labels, c.hidden, 3),
+        features=Features(length, asked.context, c.num_labels, c.hidden, 3, degrees),
         posterior_z=PosteriorZ(c.hidden, c.z_dim, c.sigma_min),
         posterior_w=PosteriorW(observation),
-        prior_z=PriorZ(c.num_labels, c.w_dim, c.z_dim, c.hidden, c.sigma_min),
+        prior_z=PriorZ(c.num_labels, c.w_dim, c.z_dim, c.hidden, c.sigma_min, degrees),
         observation=observation,
         known=OwnLabel(c.num_labels),
     )

@@ -1,0 +1,150 @@
+"""What a model of neighbourhoods is worth, by the thesis's measures (section 9.3.3) and by energy distances."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compvae_fast.data import metrics
+from compvae_fast.data.households.metrics import distance, flexibility, peak, sustained_peak
+from compvae_fast.data.households.problem import Households
+from compvae_fast.models import CompVAE
+from compvae_fast.nn import HierarchicalObservation
+from compvae_fast.random import Stream, fold
+from compvae_fast.training import BadInput
+
+SIZES = (50, 100, 150, 300)
+GRID = {"peak": peak, "sustained": sustained_peak, "flexibility": flexibility}
+
+
+def _town(model: CompVAE) -> Households:
+    if not isinstance(model.problem, Households):
+        raise BadInput(f"model: expected one of the problem 'households', got {model.problem.name!r}")
+    return model.problem
+
+
+@torch.no_grad()
+def household_distances(
+    model: CompVAE, *, sizes: tuple[int, ...] = SIZES, n: int = 1000, multisets: int = 2, seed: int = 0
+) -> list[dict[str, Any]]:
+    """One row per number of households: energy distances to true weeks of the same contracts.
+
+    The week is part of what varies: every whole has its own, drawn from those after the training's, and generated
+    wholes are told its temperature alone.
+
+    Args:
+        sizes: the K. n: generated wholes, and true ones, per multiset of labels. multisets: random ones per K.
+
+    Returns rows {"k", "model", "floor", "gaussian", "independent", "amplitude", "level", "spread"}: distances to true
+    wholes of the model, of other true wholes, of a Gaussian fitted to those, and of households without common causes;
+    the ratios, generated to true, of the deviation of all values, of the mean, and of the deviation between wholes.
+    Source of the distance: ``data.metrics.energy_distance``.
+    """
+    town = _town(model)
+    rows = []
+    for k in sizes:
+        sums: dict[str, float] = {}
+        for i in range(multisets):
+            own = fold(fold(fold(seed, Stream.EVALUATION), k), i)
+            labels = town.sample_labels(1, k, k_min=k, k_per_batch=1, seed=own)[0].expand(n, -1)
+            contexts = [town.sample_context(n, seed=fold(own, j)) for j in range(2)]
+            true, again = (town.wholes(labels, context=c, seed=fold(own, j)) for j, c in enumerate(contexts))
+            made = model.generate(labels, context=contexts[1], seed=own)
+            compared = {
+                "model": made,
+                "floor": again,
+                "gaussian": metrics.gaussian_fit(again, n, seed=own),
+                "independent": town.independent(labels[0], n, seed=own),
+            }
+            found = {name: float(metrics.energy_distance(x, true)) for name, x in compared.items()}
+            found["amplitude"] = float(metrics.amplitude_ratio(made, true))
+            found["level"] = float(made.mean() / true.mean())
+            found["spread"] = float(made.std(0).mean() / true.std(0).mean())
+            sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
+        rows.append({"k": k, **{name: value / multisets for name, value in sums.items()}})
+    return rows
+
+
+class Cases:
+    """True wholes with their description, K uniform, of weeks after the training's; everything per household in kW."""
+
+    def __init__(self, model: CompVAE, n: int, k_min: int, k_max: int, seed: int) -> None:
+        self.model, self.town = model, _town(model)
+        self.seed = fold(seed, Stream.EVALUATION)
+        asked = self.town.describe(n, k_max, k_min=k_min, seed=self.seed)
+        assert asked.offsets is not None and asked.context is not None
+        self.labels, self.offsets, self.context = asked.labels, asked.offsets, asked.context
+        self.counts = self.offsets.diff()
+        self.x = self._true(self.seed)
+
+    def _true(self, seed: int) -> Tensor:
+        return self.town.wholes(self.labels, offsets=self.offsets, context=self.context, seed=seed)
+
+    def reconstructed(self) -> HierarchicalObservation:
+        """p(x | z, w~) of an encoding of the wholes."""
+        where = {"offsets": self.offsets, "context": self.context}
+        seen = self.model.decode(self.model.encode(self.x, self.labels, **where, seed=self.seed))
+        if not isinstance(seen, HierarchicalObservation) or not seen.pyramid.depth:
+            raise BadInput("model: expected a hierarchical observation, of at least one level")
+        return seen
+
+    def generated(self) -> Tensor:
+        """Wholes of the same contracts and temperatures."""
+        return self.model.generate(
+            self.labels, offsets=self.offsets, context=self.context, seed=fold(self.seed, 1)
+        )
+
+
+@torch.no_grad()
+def household_measures(
+    model: CompVAE, *, n: int = 500, k_min: int = 50, k_max: int = 150, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """The thesis's figures: errors summed over the week per household, kW, and bits.
+
+    Returns {name: {"mean", "deviation"}}, over n wholes of weeks after the training's:
+
+        x1           |X1 - its mean given the latents|, X1 the curve of hourly means (168 values)
+        x2           |x - its mean given the latents and the true X1|
+        both         |x - its mean given the latents and an X1 drawn from them|
+        generated    |x - a generated whole of the same contracts and temperature|
+        truth        |x - another true whole of the same contracts and temperature|
+        independent  |x/K - y/K| of true wholes of other contracts, households and weeks
+        w_bits, z_bits, x_bits   the losses
+
+    Source: thesis 9.3.3 and table 9.1.
+    """
+    cases = Cases(model, n, k_min, k_max, seed)
+    x, counts = cases.x, cases.counts
+    seen = cases.reconstructed()
+    pyramid = seen.pyramid
+    x1, drawn1 = pyramid.down(x), pyramid.down(seen.draw(fold(cases.seed, 2)))
+    per_household = x / counts[:, None]
+    found = {
+        "x1": distance(x1, pyramid.down(seen.mean), counts),
+        "x2": distance(x, seen.given(x1), counts),
+        "both": distance(x, seen.given(drawn1), counts),
+        "generated": distance(x, cases.generated(), counts),
+        "truth": distance(x, cases._true(fold(cases.seed, 3)), counts),
+        "independent": distance(per_household, per_household.roll(1, 0), torch.ones_like(counts)),
+    }
+    losses = model.loss(
+        x, cases.labels, offsets=cases.offsets, context=cases.context, seed=cases.seed
+    )
+    found |= {f"{name}_bits": getattr(losses, name) / math.log(2) for name in ("w", "z", "x")}
+    return {name: {"mean": float(v.mean()), "deviation": float(v.std())} for name, v in found.items()}
+
+
+@torch.no_grad()
+def grid_measures(
+    model: CompVAE, *, n: int = 2000, k_min: int = 50, k_max: int = 150, seed: int = 0
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Peak, peak sustained for 8 hours, and flexibility, each per household: (true [n], generated [n]), kW.
+
+    Source: thesis 9.3.3 and figure 9.14.
+    """
+    cases = Cases(model, n, k_min, k_max, seed)
+    made = cases.generated()
+    return {name: (of(cases.x) / cases.counts, of(made) / cases.counts) for name, of in GRID.items()}
