@@ -111,12 +111,20 @@ def _generate(options: Namespace) -> int:
         return _generate_table(options)
     out = new_output(Path(options.out), overwrite=options.overwrite)
     trained = load_run(options.run)
-    config = trained.model.config
+    config, asked = trained.model.config, trained.model.problem
     file = None if options.labels_file is None else Path(options.labels_file)
+    labels = None if options.labels is None else generation.parse_labels(options.labels, config)
+    features = context = None
+    if options.features is not None:
+        features = generation.parse_features(options.features, len(labels or ()), asked)
+    if options.context is not None:
+        context = generation.read_context(Path(options.context), asked)
     with _progress_bar("part", 0 if file is None else _parts_in(file)) as bar:
         wholes = generation.generate_wholes(
             trained,
-            labels=None if options.labels is None else generation.parse_labels(options.labels, config),
+            labels=labels,
+            features=features,
+            context=context,
             counts=None if options.counts is None else generation.parse_counts(options.counts, config),
             labels_file=file,
             n=options.n,
@@ -131,7 +139,7 @@ def _generate(options: Namespace) -> int:
 
 
 def _generate_table(options: Namespace) -> int:
-    for name in ("labels", "counts", "labels_file"):
+    for name in ("labels", "counts", "labels_file", "features", "context"):
         if options[name] is not None:
             raise BadInput(f"--{name}: expected none beside --jobs")
     trained = load_run(options.run)
@@ -159,6 +167,10 @@ def _generate_arguments(parser: ArgumentParser, _preset: str) -> None:
     parser.add_argument(
         "--jobs", type=str | None, help="instead of these: a .csv, .parquet or .npz with labels or counts, seed and n"
     )
+    parser.add_argument(
+        "--features", type=str | None, help="beside labels of parts that have features: of each part, as 0.1,-0.3;0.5,0"
+    )
+    parser.add_argument("--context", type=str | None, help="external factors, where wholes have them: a .npy file")
     parser.add_argument("--n", type=int, default=1, help="wholes to draw")
     parser.add_argument("--first", type=int, default=0, help="index of the first of them, to draw one of many alone")
     parser.add_argument("--noise", type=bool, default=True, help="whether observation noise is added")
@@ -178,7 +190,14 @@ def _edit(options: Namespace) -> int:
     if not remove and not add:
         raise BadInput("--remove, --add: expected labels for at least one of them")
     wholes = generation.read_wholes(Path(options.input), trained.model.problem)
-    edited = generation.edit_wholes(trained, **wholes, remove=remove, add=add, seed=options.seed)
+    features = None
+    if options.add_features is not None:
+        features = generation.parse_features(
+            options.add_features, len(add), trained.model.problem, name="--add_features"
+        )
+    edited = generation.edit_wholes(
+        trained, **wholes, remove=remove, add=add, added_features=features, seed=options.seed
+    )
     generation.write_wholes(out, edited)
     _say(f"{out} holds x {list(edited['x'].shape)}")
     return 0
@@ -186,9 +205,12 @@ def _edit(options: Namespace) -> int:
 
 def _edit_arguments(parser: ArgumentParser, _preset: str) -> None:
     _run_argument(parser)
-    parser.add_argument("--input", type=str, required=True, help="an .npz with x [n, 200] and labels [K] or [n, K]")
+    parser.add_argument(
+        "--input", type=str, required=True, help="an .npz with x [n, ...] and labels [K] or [n, K], as generate writes"
+    )
     parser.add_argument("--remove", type=str | None, help="labels of parts to take away, as 2 or 2,2,9")
     parser.add_argument("--add", type=str | None, help="labels of parts to put in")
+    parser.add_argument("--add_features", type=str | None, help="their features, where parts have any: 0.1,-0.3;0,0")
     _output_arguments(parser)
 
 

@@ -3,7 +3,7 @@
 from .edit import edit_wholes
 from .generate import generate_wholes
 from .jobs import Jobs, read_jobs
-from .multisets import parse_counts, parse_labels
+from .multisets import parse_counts, parse_features, parse_labels, read_context
 from .shards import Generated, Worker, generate_shards
 from .store import read_wholes, write_wholes
 
@@ -15,7 +15,9 @@ __all__ = [
     "generate_shards",
     "generate_wholes",
     "parse_counts",
+    "parse_features",
     "parse_labels",
+    "read_context",
     "read_jobs",
     "read_wholes",
     "write_wholes",

@@ -58,6 +58,9 @@ def generate_wholes(
     config = run.model.config
     draws: dict[str, Any] = {"n": n, "seed": seed, "noise": noise, "set_index": torch.arange(first, first + n)}
     if labels_file is not None:
+        if features is not None:
+            raise BadInput("--features: expected none beside --labels_file, whose rows are a label and its features")
+        draws["context"] = None if context is None else torch.from_numpy(context)
         x, asked = _of_file(run, labels_file, progress, draws)
     else:
         every = range(config.first_label, config.first_label + config.num_labels)

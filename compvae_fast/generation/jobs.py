@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from compvae_fast.data import problem
 from compvae_fast.models import CompVAEConfig
 from compvae_fast.training import BadInput
 from compvae_fast.training.files import reason
@@ -65,6 +66,9 @@ def read_jobs(path: Path, config: CompVAEConfig) -> Jobs:
 
     Raises BadInput naming the file, the row and the column.
     """
+    asked = problem(config.problem)
+    if asked.features or asked.context:
+        raise BadInput(f"--jobs: expected a run whose parts are told by labels alone, got one of {asked.name!r}")
     readers = {".csv": _csv_rows, ".parquet": _parquet_rows, ".npz": _npz_rows}
     if path.suffix not in readers:
         raise BadInput(f"--jobs: expected a .csv, .parquet or .npz file, got {path}")

@@ -56,9 +56,15 @@ def measure(
         asked = model.problem.describe(multisets, k, k_min=k, k_per_batch=1, seed=at_k)
         compared = [_compare(model, asked, i, n, fold(at_k, i)) for i in range(multisets)]
         row: dict[str, Any] = {"k": k}
-        row |= {name: sum(c[name] for c in compared) / multisets for name in compared[0]}
+        row |= {name: _mean([c[name] for c in compared]) for name in compared[0]}
         rows.append(row | _bits(model, k, bound_sets, importance, at_k))
     return rows
+
+
+def _mean(values: list[float]) -> float:
+    """The mean of what is finite: wholes that do not vary at all (one dot) have no distance in their own spread."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def _compare(model: CompVAE, asked: Description, row: int, n: int, seed: int) -> dict[str, float]:

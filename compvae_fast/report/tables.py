@@ -32,12 +32,13 @@ def figure(name: str, value: float) -> str:
 
 
 def as_text(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
-    """Rows under a heading, columns aligned right.
+    """Rows under a heading, columns aligned right; columns that the rows have not are left out.
 
     >>> print(as_text([{"k": 2, "amplitude": 0.98}], {"k": "K", "amplitude": "amplitude"}))
     K  amplitude
     2      0.980
     """
+    columns = {name: title for name, title in columns.items() if not rows or name in rows[0]}
     cells = [list(columns.values())]
     cells += [[figure(name, row[name]) for name in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
