@@ -21,11 +21,11 @@ class CompVAEConfig:
         preset: the name it started from, kept for the record.
         problem: what the wholes are, a name of ``data.problems()``.
         network: "tables" and "tables2d" (the paper's tables 1 to 6 and 7 to 12), "compact" (ours, for curves), "slots"
-            (ours, for dots) or "neighbourhood" (ours, for households).
+            (ours, for dots), "neighbourhood" (ours, for households) or "curves" (the thesis's, for households).
         observation: "gaussian" or "logistic" (discretized), of "tables2d".
         levels: how often a curve is halved by its hierarchical observation ("neighbourhood" only).
         residuals: residual layers of the decoder ("neighbourhood" only).
-        hidden_context: the networks are not told the external factors ("neighbourhood" only; thesis table 9.1).
+        hidden_context: the networks are not told the external factors (networks for households only; thesis table 9.1).
         aggregation: None, or "saturating" for w~ / (1 + gamma |w~|) with gamma learned (thesis eq. 9.16).
         coupling: "unit" (paper eq. 6) or "scaled" (thesis eq. 9.6).
         released: GraphBlocks in the order of the authors' released code ("tables" and "tables2d" only).
@@ -35,7 +35,7 @@ class CompVAEConfig:
         graph_context: whether what is known of the whole enters every GraphBlock (thesis eq. 9.14), or the first alone.
         narrow: divides every width of the paper's tables but w_dim and z_dim, for studies on small machines.
         w_dim, z_dim: widths of each part's latent and of the whole's own.
-        hidden: width of the hidden layers ("compact" only).
+        hidden: width of the hidden layers (not of the paper's tables).
         first_label, num_labels: labels are first_label .. first_label + num_labels - 1.
         sigma_min: smallest standard deviation of a learned Gaussian.
         observation_floor: smallest standard deviation of x / K ("compact") or scale of the logistics ("slots").

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from .config import CompVAEConfig
 
-KINDS = ("tables", "compact", "tables2d", "slots", "neighbourhood")
+KINDS = ("tables", "compact", "tables2d", "slots", "neighbourhood", "curves")
 
 
 class KnownCoordinates(Protocol):

@@ -185,6 +185,23 @@ _PRESETS: dict[str, tuple[CompVAEConfig, TrainingRecipe]] = {
             averaging=0.99,
         ),
     ),
+    "households": (
+        CompVAEConfig(
+            preset="households",
+            problem="households",
+            network="curves",
+            coupling="scaled",
+            w_dim=256,
+            z_dim=64,
+            hidden=512,
+            num_labels=13,
+            observation_floor=0.02,
+            graph_layers=5,
+        ),
+        TrainingRecipe(
+            batch=128, steps=200_000, k_min=50, k_start=150, k_max=150, k_per_batch=None, labels=(1, 13), clip=300.0
+        ),
+    ),
     "households-small": (
         CompVAEConfig(
             preset="households-small",

@@ -14,14 +14,14 @@ from .gaussian import bounded_logvar
 from .observation import Observation
 from .pyramid import Pyramid
 
-Correction = Callable[[Tensor], Tensor]
+Correction = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
 
 
 class HierarchicalObservation(Observation):
     """A small, smooth version of x, then corrections to its upscaled versions, each with noise of its own.
 
         x_0 = m_0 + s_0 eps_0
-        x_i = up(x_{i-1}) + Q e_i,  e_i = m_i + f_i(x_{i-1}) + s_i eps_i,  i = 1..N
+        x_i = up(x_{i-1}) + Q e_i,  e_i = m_i + f_i(x_{i-1}) + s_i(x_{i-1}) eps_i,  i = 1..N
 
     m_0, m_1, .. are those of the mean curve (``Pyramid.split``), so that without f the mean of x is that curve, and
     what x_0 has beyond its mean is carried up smoothly: noise of all scales instead of independent values.
@@ -34,8 +34,9 @@ class HierarchicalObservation(Observation):
     Args:
         pyramid: how x is taken apart.
         mean: [B, *, *size], the mean curve.
-        logvars: of x_0, e_1, .., e_N, broadcast to [B, *, *shape] of ``pyramid.shapes``.
-        corrections: f_1, .., f_N, each from x_{i-1} [B, *, *side] to the shape of e_i; or None for zeros.
+        logvars: of x_0, e_1, .., e_N, broadcast to [B, *, *shape] of ``pyramid.shapes``; None where f_i gives it.
+        corrections: f_1, .., f_N, each from x_{i-1} [B, *, *side] to the shape of e_i, or to that and the
+            log-variance of e_i; or None for zeros.
 
     Source: thesis eqs. 6.3 and 6.4, section 9.3.3.
 
@@ -48,7 +49,7 @@ class HierarchicalObservation(Observation):
         self,
         pyramid: Pyramid,
         mean: Tensor,
-        logvars: Sequence[Tensor],
+        logvars: Sequence[Tensor | None],
         corrections: Sequence[Correction] | None = None,
     ) -> None:
         depth = pyramid.depth
@@ -59,17 +60,19 @@ class HierarchicalObservation(Observation):
             raise ValueError(f"mean: expected [B, .., {', '.join(map(str, pyramid.size))}], got {list(mean.shape)}")
         self.pyramid, self.corrections = pyramid, corrections
         self.means = pyramid.split(mean)
-        self.logvars = [logvar.expand_as(level) for logvar, level in zip(logvars, self.means)]
+        self.logvars = [None if v is None else v.expand_as(level) for v, level in zip(logvars, self.means)]
 
     @property
     def mean(self) -> Tensor:
         """The whole without noise: the mean, but where corrections f are nonlinear."""
-        return self._path(lambda level: 0.0)
+        return self._path(None)[0]
 
     @property
     def stddev(self) -> Tensor:
-        """Deviations of the single values; those around a fixed f where there are corrections."""
-        variance = torch.cat([v.exp().flatten(start) for v, start in zip(self.logvars, self._dims())], -1)
+        """Deviations of the single values; where there are corrections, those around the whole without noise."""
+        dims = len(self.pyramid.size)
+        first, *others = self._path(None)[1]
+        variance = torch.cat([first.flatten(-dims), *(v.flatten(-dims - 1) for v in others)], -1).exp()
         marginal = variance @ self.pyramid.matrix(variance).square().T
         return marginal.sqrt().unflatten(-1, self.pyramid.size)
 
@@ -79,15 +82,19 @@ class HierarchicalObservation(Observation):
 
     def nll_by_level(self, x: Tensor) -> list[Tensor]:
         """``nll`` as a sum: -log p(x_0), -log p(x_1 | x_0), .., the change of variables counted in each."""
+        if x.shape[1:] != self._shape():
+            raise ValueError(f"x: expected [B, {', '.join(map(str, self._shape()))}], got {list(x.shape)}")
         total = []
-        for level, (value, mu, logvar) in enumerate(zip(self._split(x), self._conditional_means(x), self.logvars)):
+        below = None
+        for level, value in enumerate(self.pyramid.split(x)):
+            mu, logvar = self._at(level, below)
             terms = 0.5 * ((value - mu).square() * (-logvar).exp() + logvar + math.log(2 * math.pi))
             here = terms.flatten(1).sum(1)
-            if level:
+            if below is not None:
                 # the block's means take sqrt(2^dims) of the volume
-                blocks = value[0].numel() // value.shape[-1]
-                here = here + 0.5 * len(self.pyramid.size) * math.log(2) * blocks
+                here = here + 0.5 * len(self.pyramid.size) * math.log(2) * below[0].numel()
             total.append(here)
+            below = value if below is None else self.pyramid.up(below) + self.pyramid.fine(value)
         return total
 
     def draw(self, seed: int | Tensor, rows: Tensor | None = None) -> Tensor:
@@ -96,8 +103,7 @@ class HierarchicalObservation(Observation):
             rows = torch.arange(len(first), device=first.device)
         sizes = [level[0].numel() for level in self.means]
         noise = row_normals(seed, rows, sum(sizes)).split(sizes, dim=1)
-        shaped = [n.view_as(level) * (0.5 * v).exp() for n, level, v in zip(noise, self.means, self.logvars)]
-        return self._path(lambda level: shaped[level])
+        return self._path([n.view_as(level) for n, level in zip(noise, self.means)])[0]
 
     def given(self, coarse: Tensor) -> Tensor:
         """The mean of x whose smaller version x_i is ``coarse`` [B, *, *side] of any level i (thesis fig. 9.13 b)."""
@@ -106,43 +112,36 @@ class HierarchicalObservation(Observation):
             raise ValueError(f"coarse: expected sides of {self.pyramid.sizes}, got {list(coarse.shape)}")
         x = coarse
         for level in range(self.pyramid.sizes.index(side) + 1, self.pyramid.depth + 1):
-            x = self._step(level, x, 0.0)
+            x = self.pyramid.up(x) + self.pyramid.fine(self._at(level, x)[0])
         return x
 
-    def _path(self, noise: Callable[[int], Tensor | float]) -> Tensor:
-        x = self.means[0] + noise(0)
-        for level in range(1, self.pyramid.depth + 1):
-            x = self._step(level, x, noise(level))
-        return x
+    def _path(self, noise: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+        """The whole of standard normals for every level, or of none, and the log-variances on the way."""
+        x: Tensor | None = None
+        logvars = []
+        for level in range(self.pyramid.depth + 1):
+            value, logvar = self._at(level, x)
+            if noise is not None:
+                value = value + (0.5 * logvar).exp() * noise[level]
+            x = value if x is None else self.pyramid.up(x) + self.pyramid.fine(value)
+            logvars.append(logvar)
+        assert x is not None
+        return x, logvars
 
-    def _step(self, level: int, x: Tensor, noise: Tensor | float) -> Tensor:
-        mu = self.means[level]
-        if self.corrections is not None:
-            mu = mu + self.corrections[level - 1](x)
-        return self.pyramid.up(x) + self.pyramid.fine(mu + noise)
-
-    def _split(self, x: Tensor) -> list[Tensor]:
-        if x.shape[1:] != self._shape():
-            raise ValueError(f"x: expected [B, {', '.join(map(str, self._shape()))}], got {list(x.shape)}")
-        return self.pyramid.split(x)
+    def _at(self, level: int, below: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of x_0, or of e_i given x_{i-1}."""
+        mu, logvar = self.means[level], self.logvars[level]
+        if self.corrections is not None and below is not None:
+            answer = self.corrections[level - 1](below)
+            shift, logvar = answer if isinstance(answer, tuple) else (answer, logvar)
+            mu = mu + shift
+        if logvar is None:
+            raise ValueError(f"logvars: expected one for level {level}, whose correction gives none")
+        return mu, logvar
 
     def _shape(self) -> tuple[int, ...]:
         lead = self.means[0].shape[1 : self.means[0].dim() - len(self.pyramid.size)]
         return (*lead, *self.pyramid.size)
-
-    def _conditional_means(self, x: Tensor) -> list[Tensor]:
-        if self.corrections is None:
-            return self.means
-        smaller = [x]
-        for _ in range(self.pyramid.depth):
-            smaller.append(self.pyramid.down(smaller[-1]))
-        smaller.reverse()
-        pairs = zip(self.means[1:], self.corrections, smaller)
-        return [self.means[0], *(mu + correct(below) for mu, correct, below in pairs)]
-
-    def _dims(self) -> list[int]:
-        dims = len(self.pyramid.size)
-        return [-dims, *(-dims - 1 for _ in range(self.pyramid.depth))]
 
 
 class NoiseVariance(nn.Module):

@@ -60,10 +60,10 @@ def test_the_likelihood_is_that_of_the_explicit_gaussian(size, depth, mode):
 def test_a_density_with_nonlinear_corrections_integrates_to_one():
     """Two values, one correction that bends: the density over a grid of 40 deviations' width."""
     pyramid = Pyramid((2,), 1)
-    bend = [lambda coarse: torch.sin(3 * coarse)[..., None] + 0.3 * coarse[..., None].square()]
+    bend = [lambda c: (torch.sin(3 * c)[..., None] + 0.3 * c[..., None].square(), 0.4 * torch.cos(c)[..., None])]
     grid = torch.linspace(-14, 14, 1401, dtype=torch.float64)
     x = torch.cartesian_prod(grid, grid)
-    logvars = [torch.tensor(-0.5, dtype=torch.float64), torch.tensor(-0.2, dtype=torch.float64)]
+    logvars = [torch.tensor(-0.5, dtype=torch.float64), None]
     seen = HierarchicalObservation(pyramid, torch.zeros(len(x), 2, dtype=torch.float64), logvars, bend)
     total = (-seen.nll(x)).exp().sum() * (grid[1] - grid[0]) ** 2
     assert total.item() == pytest.approx(1.0, abs=1e-6)
@@ -79,8 +79,9 @@ def test_draws_have_the_densitys_distribution(bent):
     mean, logvars = seen.pyramid.join(seen.means).expand(n, -1), [v.expand(n, *v.shape[1:]) for v in seen.logvars]
     many = HierarchicalObservation(pyramid, mean, logvars, corrections)
     x = many.draw(3)
-    levels, means = pyramid.split(x), many._conditional_means(x)
-    unit = torch.cat([((v - m) * (-0.5 * s).exp()).flatten(1) for v, m, s in zip(levels, means, many.logvars)], 1)
+    smaller = [None, *(pyramid.join(pyramid.split(x)[: level + 1]) for level in range(2))]
+    told = [many._at(level, below) for level, below in enumerate(smaller)]
+    unit = torch.cat([((v - m) * (-0.5 * s).exp()).flatten(1) for v, (m, s) in zip(pyramid.split(x), told)], 1)
     assert (unit.mean(0).abs() < 5 / math.sqrt(n)).all()
     products = (unit.T @ unit) / n - torch.eye(8, dtype=torch.float64)
     assert (products.abs() < 5 * (1 + torch.eye(8)).sqrt() / math.sqrt(n)).all()
@@ -143,6 +144,8 @@ def test_what_does_not_fit_a_pyramid_is_refused():
         HierarchicalObservation(pyramid, torch.zeros(2, 8), [torch.zeros(())])
     with pytest.raises(ValueError, match=r"mean: expected .*8\], got \[2, 6\]"):
         HierarchicalObservation(pyramid, torch.zeros(2, 6), [torch.zeros(())] * 2)
+    with pytest.raises(ValueError, match="logvars: expected one for level 1"):
+        HierarchicalObservation(pyramid, torch.zeros(2, 8), [torch.zeros(()), None]).draw(0)
     with pytest.raises(ValueError, match=r"x: expected \[B, 8\]"):
         HierarchicalObservation(pyramid, torch.zeros(2, 8), [torch.zeros(())] * 2).nll(torch.zeros(2, 6))
 
