@@ -62,8 +62,8 @@ class _SumMinusSelf(torch.autograd.Function):
     def backward(ctx, gradient):
         h, before_tanh = ctx.saved_tensors
         if before_tanh is not None:  # 1 - tanh^2 = 4 e / (1 + e)^2, which keeps its digits where it is small
-            e = torch.exp(before_tanh.abs().mul_(-2))
-            gradient = gradient * (4 * e / (1 + e).square_())
+            e = before_tanh.abs().mul_(-2).exp_()
+            gradient = e.mul(4).div_((1 + e).square_()).mul_(gradient)
         out = _aggregated(gradient, ctx.door, None, ctx.reduce)
         if h is not None:
             out.mul_(torch.exp(h.clamp(max=0)))
