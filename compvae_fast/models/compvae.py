@@ -497,7 +497,7 @@ class CompVAE(nn.Module):
 
     @property
     def _device(self) -> torch.device:
-        return next(self.prior_w.parameters()).device
+        return next(self.parameters()).device
 
 
 def _seed(seed: int | Tensor | None, like: Tensor | torch.device) -> int | Tensor:

@@ -12,7 +12,7 @@ What made the 1D model compose (docs/composing.md) is carried over:
   Gauss-Newton steps towards the mode; the parts follow as ``nn.conditioned`` says.
 
 Learned are the colours, the fall-off with the distance (its power and its stretch along each direction), the strength
-that a latent gives a part, the tone curve from shares to pixel values, the prior's scales and the noise.
+that a latent gives a part, the tone curve from shares to pixel values, and the noise.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ START_BEND = 0.02
 START_POWER = 0.75
 START_SCALE = 0.1
 DARKEST = 1e-6
-STEPS = 8
+STEPS = 20
+SMALLEST_STEP = 1e-3
 START_DAMPING = 0.01
 LARGEST_STEP = 1.5
 
@@ -97,18 +98,18 @@ class Occupied(NamedTuple):
 
 
 class PriorW(nn.Module):
-    """p(w_i|l_i): one learned Gaussian per colour in the part's own slot, 0 +- ``closed`` in the others."""
+    """p(w_i|l_i): N(0, 1) in the part's own slot, 0 +- ``closed`` in the others.
 
-    def __init__(self, slots: Slots, colours: int, closed: float, sigma_min: float) -> None:
+    What a latent means is the decoder's ``Strength`` to learn, so that a mean and a scale here would be one too many.
+    """
+
+    def __init__(self, slots: Slots, closed: float) -> None:
         super().__init__()
-        self.slots, self.closed, self.sigma_min = slots, 2 * math.log(closed), sigma_min
-        self.mu = nn.Parameter(torch.zeros(colours, 1))
-        self.logvar = nn.Parameter(torch.zeros(colours, 1))
+        self.slots, self.closed = slots, 2 * math.log(closed)
 
     def forward(self, labels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        own = self.slots.own(labels, features).bool()
-        logvar = F.embedding(labels, bounded_logvar(self.logvar, self.sigma_min))
-        return torch.where(own, F.embedding(labels, self.mu), 0.0), torch.where(own, logvar, self.closed)
+        own = self.slots.own(labels, features).to(features.dtype)
+        return torch.zeros_like(own), (1 - own) * self.closed
 
 
 class Strength(nn.Module):
@@ -296,11 +297,15 @@ def _step(pull: Tensor, curvature: Tensor, precision: Tensor, damping: Tensor | 
 
 
 def _descended(looked: Callable[[Tensor], tuple[Tensor, ...]], latent: Tensor, precision: Tensor) -> Tensor:
-    """Near the minimum, by STEPS of Levenberg and Marquardt: a step that does not go down is taken back and damped."""
+    """The minimum, by Levenberg and Marquardt: a step that does not go down is taken back and damped.
+
+    It ends after STEPS, or where no step that goes down is larger than SMALLEST_STEP.
+    """
     cost, pull, curvature = looked(latent)
     damping = latent.new_full((len(latent), 1), START_DAMPING)
     for _ in range(STEPS):
-        tried = latent + _step(pull, curvature, precision, damping)
+        step = _step(pull, curvature, precision, damping)
+        tried = latent + step
         reached = looked(tried)
         lower = reached[0] < cost
         cost = torch.where(lower, reached[0], cost)
@@ -308,6 +313,8 @@ def _descended(looked: Callable[[Tensor], tuple[Tensor, ...]], latent: Tensor, p
         pull = torch.where(lower[:, None], reached[1], pull)
         curvature = torch.where(lower[:, None, None], reached[2], curvature)
         damping = torch.where(lower[:, None], damping / 4, damping * 8)
+        if not (step.abs() > SMALLEST_STEP).any():
+            break
     return latent
 
 
@@ -339,7 +346,7 @@ def build(config: CompVAEConfig) -> Networks:
     slots = Slots(c.num_labels, grid)
     observation = Observation(slots, c.num_labels, c.z_dim, asked.shape[-1], c.observation_floor)
     return Networks(
-        PriorW(slots, c.num_labels, c.closed_scale, c.sigma_min),
+        PriorW(slots, c.closed_scale),
         Features(c.num_labels, c.hidden),
         PosteriorZ(c.hidden, c.z_dim, c.sigma_min),
         PosteriorW(slots, observation),
