@@ -228,8 +228,9 @@ def _evaluate(options: Namespace) -> int:
     )
     edits = report.measure_edits(trained.model, seed=options.seed)
     print(report.as_text(rows, report.COLUMNS))
-    print()
-    print(report.as_text(edits, report.EDIT_COLUMNS))
+    if edits:
+        print()
+        print(report.as_text(edits, report.EDIT_COLUMNS))
     if out is not None:
         write_json(out, {"step": trained.step, "rows": rows, "edits": edits})
     return 0
@@ -237,13 +238,13 @@ def _evaluate(options: Namespace) -> int:
 
 def _evaluate_arguments(parser: ArgumentParser, _preset: str) -> None:
     _run_argument(parser)
-    parser.add_argument("--sizes", type=tuple[int, ...], default=report.SIZES, help="numbers of parts")
+    parser.add_argument("--sizes", type=tuple[int, ...] | None, help="numbers of parts; null: the problem's own")
     _measure_arguments(parser, importance=64)
     _output_arguments(parser, required=False)
 
 
 def _report(options: Namespace) -> int:
-    """Write a run's report: RUN/index.html and its pictures."""
+    """Write a run's report, one page: RUN/index.html."""
     return _write_report(options.run, options)
 
 

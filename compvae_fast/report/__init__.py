@@ -5,4 +5,13 @@ from .measures import SIZES, measure, measure_edits
 from .page import write_report
 from .tables import COLUMNS, EDIT_COLUMNS, as_text
 
-__all__ = ["COLUMNS", "EDIT_COLUMNS", "SIZES", "as_text", "info_text", "measure", "measure_edits", "write_report"]
+__all__ = [
+    "COLUMNS",
+    "EDIT_COLUMNS",
+    "SIZES",
+    "as_text",
+    "info_text",
+    "measure",
+    "measure_edits",
+    "write_report",
+]

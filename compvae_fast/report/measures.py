@@ -8,20 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compvae_fast.data import Description, metrics
+from compvae_fast.data import Description, Problem, metrics
 from compvae_fast.models import CompVAE, Parts, elbo, iw_bound
 from compvae_fast.random import Stream, fold
 from compvae_fast.training import BadInput
 
-SIZES = (1, 2, 4, 8, 16, 30)
-EDIT_SIZES = (2, 4, 8)
+SIZES = {"sines": (1, 2, 4, 8, 16, 30), "dots": (1, 2, 4, 5, 8, 12), "households": (50, 100, 150, 300)}
+# a neighbourhood less a household is no matter of an edit that could be told from noise
+EDIT_SIZES = {"sines": (2, 4, 8), "dots": (2, 4, 8), "households": ()}
 
 
 @torch.no_grad()
 def measure(
     model: CompVAE,
     *,
-    sizes: tuple[int, ...] = SIZES,
+    sizes: tuple[int, ...] | None = None,
     n: int = 1000,
     multisets: int = 4,
     importance: int = 64,
@@ -31,7 +32,7 @@ def measure(
     """One row per number of parts K: distances, amplitude, bits and bounds.
 
     Args:
-        sizes: the K.
+        sizes: the K; None: ``SIZES`` of the problem.
         n: generated wholes, and true ones, per multiset of labels.
         multisets: random multisets per K, over which distances and amplitude are averaged.
         importance: posterior samples of the importance-weighted bound.
@@ -44,6 +45,7 @@ def measure(
     moments behind the exact tanh; the ratio of standard deviations; mean losses in bits; bounds in nats.
     Raises BadInput for numbers that are too small.
     """
+    sizes = SIZES[model.problem.name] if sizes is None else sizes
     least = {"n": (n, 2), "multisets": (multisets, 1), "importance": (importance, 1), "bound_sets": (bound_sets, 1)}
     for name, (given, smallest) in least.items():
         if given < smallest:
@@ -101,7 +103,7 @@ def _bits(model: CompVAE, k: int, sets: int, importance: int, seed: int) -> dict
 
 @torch.no_grad()
 def measure_edits(
-    model: CompVAE, *, sizes: tuple[int, ...] = EDIT_SIZES, n: int = 256, seed: int = 0
+    model: CompVAE, *, sizes: tuple[int, ...] | None = None, n: int = 256, seed: int = 0
 ) -> list[dict[str, Any]]:
     """One row per K: errors of encode and decode alone, after taking a part away, and after putting one in.
 
@@ -113,11 +115,42 @@ def measure_edits(
     Returns rows {"k", "decoded", "removed", "added"}.
     """
     rows = []
-    for k in sizes:
+    for k in EDIT_SIZES[model.problem.name] if sizes is None else sizes:
         case = EditCase.draw(model, n, k, fold(fold(seed, Stream.EVALUATION), k))
         errors = {name: _error(mean, true) for name, (mean, true) in case.pairs().items()}
         rows.append({"k": k, **errors})
     return rows
+
+
+def separation(model: CompVAE, rows: list[dict[str, Any]], *, n: int = 64, seed: int = 0) -> list[dict[str, Any]]:
+    """How far wholes are from the aggregates of their parts, each a whole of its own; one row per K of ``rows``.
+
+    Args:
+        rows: of ``measure``, whose distances are taken over.
+        n: wholes of one random multiset.
+
+    Returns rows {"k", "apart", "saturated", "model"}: the root mean square difference of wholes and aggregates of the
+    very same parts, over the standard deviation of the wholes' values; and energy distances to true wholes. Source:
+    paper section 4.1, figure 2.
+    """
+    found = []
+    for row in rows:
+        asked = model.problem.describe(1, row["k"], k_min=row["k"], k_per_batch=1, seed=fold(seed, row["k"]))
+        whole, aggregate = whole_and_aggregate(model.problem, asked, n, seed)
+        found.append({"apart": _error(aggregate, whole), **{name: row[name] for name in ("k", "saturated", "model")}})
+    return found
+
+
+def whole_and_aggregate(problem: Problem, asked: Description, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """n true wholes of the first multiset asked for, and the aggregates of their parts made one by one."""
+    first = {"features": asked.features, "context": asked.context}
+    given: dict[str, Any] = {name: None if values is None else values[0] for name, values in first.items()}
+    each: dict[str, Any] = {
+        name: None if values is None else values.expand(n, *values.shape) for name, values in given.items()
+    }
+    labels = asked.labels[0]
+    whole = problem.wholes(labels.expand(n, -1), **each, seed=seed)
+    return whole, problem.separately(labels, n, **given, seed=seed)
 
 
 def _error(x: Tensor, true: Tensor) -> float:

@@ -1,11 +1,18 @@
+import base64
+import dataclasses
+import io
+import json
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from training.tiny import content, trained  # noqa: F401
 
+from compvae_fast.models import CompVAE
 from compvae_fast.report import figures, info_text, write_report
 from compvae_fast.report.info import facts, processor_features
 from compvae_fast.training import BadInput, load_run
@@ -20,15 +27,16 @@ def written(trained, tmp_path_factory):  # noqa: F811
     return page
 
 
-def test_the_page_refers_to_its_pictures_and_to_nothing_else(written):
+def test_the_page_holds_its_pictures_and_refers_to_nothing_else(written):
     text = written.read_text()
-    pictures = re.findall(r'src="([^"]+)"', text)
-    assert len(pictures) == 7 and all((written.parent / name).exists() for name in pictures)
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    assert len(pictures) == text.count("<img") == 8
     assert "http" not in text and "<script" not in text
     assert 'name="viewport"' in text
-    for name in pictures:
-        with Image.open(written.parent / name) as picture:
+    for data in pictures:
+        with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
             assert picture.width > 900 and picture.convert("L").getextrema()[0] < 100
+    assert [path.name for path in written.parent.iterdir() if path.suffix == ".png"] == []
 
 
 def test_the_page_says_what_was_run_and_what_is_wrong(written):
@@ -49,6 +57,26 @@ def test_a_single_checkpoint_has_no_report(trained):  # noqa: F811
     path = trained / "checkpoints" / "step-000000012.safetensors"
     with pytest.raises(BadInput, match="expected a run folder, got the file"):
         write_report(load_run(path))
+
+
+def test_a_run_that_cannot_be_written_is_refused_before_anything_is_measured(trained, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(BadInput, match="cannot be written, and the report has its place there"):
+        write_report(load_run(trained))
+
+
+def test_the_2d_problem_has_a_report_of_its_own(trained, tmp_path):  # noqa: F811
+    torch.manual_seed(0)
+    model = CompVAE.from_preset("dots-small", hidden=8)
+    (tmp_path / "run").mkdir()
+    run = dataclasses.replace(load_run(trained), path=tmp_path / "run", model=model)
+    text = write_report(run, n=4, multisets=1, importance=1).read_text()
+    assert "32 x 32 pixels" in text and text.count("<img") == 6
+    assert "200-300 bits" in text and "whole - aggregate" in text
+    rows = json.loads((tmp_path / "run" / "measures.json").read_text())["separation"]
+    assert [row["k"] for row in rows] == [1, 2, 4, 5, 8, 12]
+    assert rows[0]["apart"] < 1e-6, "a part alone is the whole"
+    assert all(row["apart"] > 0.2 for row in rows[1:])
 
 
 def test_losses_with_skipped_and_negative_rows_are_drawn():

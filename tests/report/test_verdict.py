@@ -45,6 +45,14 @@ def test_a_rival_at_the_floor_cannot_be_beaten():
     assert len(shortfalls([{**GOOD, "moments": 0.03}])) == 1
 
 
+def test_other_problems_have_targets_of_their_own():
+    row = {"k": 100, "model": 0.19, "floor": 0.0, "gaussian": 0.3, "independent": 0.25, "amplitude": 0.91}
+    assert shortfalls([row], "households") == []
+    found = shortfalls([{**row, "model": 0.26, "amplitude": 0.89}], "households")
+    assert "At K = 100 the energy distance to true wholes is 0.260 (target: at most 0.2)." in found[0]
+    assert "independent parts (0.250)" in found[1] and "(target: within 10 %)" in found[2]
+
+
 def test_a_size_without_a_target_is_judged_by_the_rest():
     assert shortfalls([{**GOOD, "k": 3, "model": 0.1}]) == []
 
