@@ -129,15 +129,16 @@ def separation(model: CompVAE, rows: list[dict[str, Any]], *, n: int = 64, seed:
         rows: of ``measure``, whose distances are taken over.
         n: wholes of one random multiset.
 
-    Returns rows {"k", "apart", "saturated", "model"}: the root mean square difference of wholes and aggregates of the
-    very same parts, over the standard deviation of the wholes' values; and energy distances to true wholes. Source:
-    paper section 4.1, figure 2.
+    Returns rows {"k", "apart", "saturated" or "independent", "model"}: the root mean square difference of wholes and
+    aggregates of the very same parts, over the standard deviation of the wholes' values; and energy distances to true
+    wholes. Source: paper section 4.1, figure 2.
     """
     found = []
     for row in rows:
         asked = model.problem.describe(1, row["k"], k_min=row["k"], k_per_batch=1, seed=fold(seed, row["k"]))
         whole, aggregate = whole_and_aggregate(model.problem, asked, n, seed)
-        found.append({"apart": _error(aggregate, whole), **{name: row[name] for name in ("k", "saturated", "model")}})
+        kept = {name: row[name] for name in ("k", "saturated", "independent", "model") if name in row}
+        found.append(kept | {"apart": _error(aggregate, whole)})
     return found
 
 

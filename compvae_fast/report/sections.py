@@ -27,7 +27,8 @@ def distances_section(rows: list[dict[str, Any]], *, n: int, multisets: int, imp
         f"deviation of true values, mean of {multisets} random multisets: of the model; of true wholes once more (the "
         "floor); and of what needs no learning: a Gaussian fitted to true wholes, parts made one by one and put "
         "together afterwards, and, in the 1D problem, parts with two exact moments behind the exact tanh. Amplitude: "
-        "the ratio of standard deviations. Bits: the mean losses. Bounds on the log-likelihood: ELBO, and the "
+        "the ratio of standard deviations; level and spread: of means, and of deviations between wholes. Bits: the "
+        "mean losses. Bounds on the log-likelihood: ELBO, and the "
         f"importance-weighted one with {importance} samples. The scale is logarithmic beyond 0.02 and linear below."
     )
     return Section("In numbers", text, figures.distances(rows), shown_columns(COLUMNS, rows), rows, seeds)

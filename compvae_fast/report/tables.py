@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 DISTANCES = {
@@ -16,6 +17,8 @@ COLUMNS = {
     "k": "K",
     **DISTANCES,
     "amplitude": "amplitude",
+    "level": "level",
+    "spread": "spread",
     "w_bits": "w, bits",
     "z_bits": "z, bits",
     "x_bits": "x, bits",
@@ -27,10 +30,15 @@ APART_COLUMNS = {"k": "K", "apart": "whole - aggregate", "saturated": "aggregate
 EDIT_COLUMNS = {"k": "K", "decoded": "encode-decode", "removed": "a part removed", "added": "a part added"}
 
 
-def figure(name: str, value: float) -> str:
-    """A value as its column shows it: distances, ratios and errors to 3 digits after the point, the others to 1."""
+def figure(name: str, value: float | str) -> str:
+    """A value as its column shows it: distances, ratios and errors to 3 digits after the point, the others to 1.
+
+    What is not a number, as the distance of wholes that do not vary, is a dash.
+    """
     if name == "k" or isinstance(value, str):
         return str(value)
+    if math.isnan(value):
+        return "-"
     return f"{value:.1f}" if name.endswith("_bits") or name in ("elbo", "iw_bound") else f"{value:.3f}"
 
 

@@ -53,6 +53,13 @@ def test_other_problems_have_targets_of_their_own():
     assert "independent parts (0.250)" in found[1] and "(target: within 10 %)" in found[2]
 
 
+def test_wholes_that_do_not_vary_are_no_measure_and_a_dash_in_the_table():
+    nan = float("nan")
+    row = {"k": 1, "model": nan, "floor": nan, "gaussian": nan, "saturated": nan, "amplitude": nan}
+    assert shortfalls([row], "dots") == []
+    assert as_text([row], COLUMNS).splitlines()[1].split() == ["1", *"-----"]
+
+
 def test_a_size_without_a_target_is_judged_by_the_rest():
     assert shortfalls([{**GOOD, "k": 3, "model": 0.1}]) == []
 
