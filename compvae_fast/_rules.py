@@ -94,13 +94,16 @@ class Rules:
 
     def alike(self, arrays: dict[str, Any], *sides: tuple[str, ...]) -> None:
         """Float arrays of one shape and device; those of one side (names) of one dtype."""
-        first = next(iter(arrays))
+        first, like = next(iter(arrays.items()))
+        self.is_float(first, like)
+        dtype, device, shape = like.dtype, like.device, like.shape
         for name, value in arrays.items():
-            self.is_float(name, value)
-            self.same_device(name, value, first, arrays[first])
-            if value.shape != arrays[first].shape:
-                raise ValueError(f"{name}: expected shape {list(arrays[first].shape)} like {first}, "
-                                 f"got {list(value.shape)}")
+            if not isinstance(value, self.array) or value.dtype != dtype:
+                self.is_float(name, value)
+            if value.device != device:
+                self.same_device(name, value, first, like)
+            if value.shape != shape:
+                raise ValueError(f"{name}: expected shape {list(shape)} like {first}, got {list(value.shape)}")
         for side in sides:
             same_dtype(side, arrays)
 

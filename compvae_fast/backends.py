@@ -173,6 +173,11 @@ def resolve(operation: str, device: str, shapes: str = "") -> str:
         if not _has(name, operation):
             raise ValueError(f"{operation}: backend {name!r} does not offer this operation")
         return name
+    return _fastest(operation, device, shapes)
+
+
+@functools.cache
+def _fastest(operation: str, device: str, shapes: str) -> str:
     for candidate in _preference(operation, device, shapes):
         if _KNOWN[candidate][0] in (device, "any") and not _reason(candidate) and _has(candidate, operation):
             return candidate

@@ -12,6 +12,10 @@ void released(F f) {
     f();
 }
 
+bool has_float64(const Tensor& a, const Tensor& b) {
+    return a.dtype == DType::float64 || b.dtype == DType::float64;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -135,7 +139,7 @@ PYBIND11_MODULE(_native, m) {
         const Tensor x = tensor(w), d = tensor(density);
         released([&] {
             kernels().correlated_normal_log_prob_forward(s, x, p, d, pointer<void>(stats), pointer<double>(scratch),
-                                                         {coupling, true});
+                                                         {coupling, has_float64(x, p.mu_q)});
         });
     });
     m.def("correlated_normal_log_prob_backward", [](py::tuple sets, py::object w, py::tuple in, py::object grad,
@@ -144,7 +148,8 @@ PYBIND11_MODULE(_native, m) {
         const Posterior p = posterior(in), g = posterior(grad_in);
         const Tensor x = tensor(w), d = tensor(grad), gw = tensor(grad_w);
         released([&] {
-            kernels().correlated_normal_log_prob_backward(s, x, p, d, pointer<void>(stats), gw, g, {coupling, true});
+            kernels().correlated_normal_log_prob_backward(s, x, p, d, pointer<void>(stats), gw, g,
+                                                          {coupling, has_float64(x, p.mu_q)});
         });
     });
     m.def("sum_minus_self_forward", [](py::tuple sets, py::object h, py::object out, bool elu, bool tanh, bool mean,

@@ -31,8 +31,10 @@ def cpu_missing(monkeypatch):
     """As on a machine without a compiler."""
     monkeypatch.setattr(_loading, "reason_missing", lambda: REASON)
     module._reason.cache_clear()
+    module._fastest.cache_clear()
     yield
     module._reason.cache_clear()
+    module._fastest.cache_clear()
 
 
 @pytest.fixture
@@ -59,8 +61,10 @@ def numba_missing(monkeypatch):
     """As where Numba is not installed."""
     monkeypatch.setitem(sys.modules, "numba", None)
     module._reason.cache_clear()
+    module._fastest.cache_clear()
     yield
     module._reason.cache_clear()
+    module._fastest.cache_clear()
 
 
 def test_numba_serves_where_there_is_no_native_module(cpu_missing):

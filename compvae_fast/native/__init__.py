@@ -51,9 +51,8 @@ def rows(t: Tensor | None) -> tuple[int, ...] | None:
     """Address, dtype and strides (set, part, coordinate) of a [B, K, D] or a ragged [N, D] tensor."""
     if t is None:
         return None
-    if t.dim() == 3:
-        return t.data_ptr(), _DTYPES[t.dtype], *t.stride()
-    return t.data_ptr(), _DTYPES[t.dtype], 0, *t.stride()
+    strides = t.stride()
+    return (t.data_ptr(), _DTYPES[t.dtype], *strides) if len(strides) == 3 else (t.data_ptr(), _DTYPES[t.dtype], 0, *strides)
 
 
 def per_set(t: Tensor | None) -> tuple[int, ...] | None:

@@ -82,17 +82,20 @@ class Operation:
 
     # made from the above: torch.ops.compvae_fast.name (*all_arguments, save, backend), name_backward (*gradients,
     # *all_arguments, *saved, needs, backend), and the autograd.Functions around them and around what they run
+    names: tuple[str, ...] = field(init=False)
     raw: torch._ops.OpOverload = field(init=False)
     raw_backward: torch._ops.OpOverload = field(init=False)
     function: type[torch.autograd.Function] = field(init=False)
-    plain_function: type[torch.autograd.Function] = field(init=False)
+    apply_plainly: Callable[..., tuple[Tensor, ...]] = field(init=False)
 
     def __post_init__(self):
+        object.__setattr__(self, "names", tuple(a.name for a in self.all_arguments))
         _register(self)
         object.__setattr__(self, "raw", getattr(torch.ops.compvae_fast, self.name).default)
         object.__setattr__(self, "raw_backward", getattr(torch.ops.compvae_fast, self.name + "_backward").default)
         object.__setattr__(self, "function", _make_function(self))
-        object.__setattr__(self, "plain_function", _make_plain_function(self))
+        # Function.apply itself looks for transforms, of which there are none where this is called.
+        object.__setattr__(self, "apply_plainly", super(torch.autograd.Function, _make_plain_function(self)).apply)
 
     @property
     def all_arguments(self) -> tuple[Argument, ...]:
@@ -100,7 +103,7 @@ class Operation:
 
     def named(self, values: Sequence) -> dict:
         """The values of all arguments by name."""
-        return {a.name: v for a, v in zip(self.all_arguments, values, strict=True)}
+        return dict(zip(self.names, values, strict=True))
 
     def __call__(self, *values) -> tuple[Tensor, ...]:
         """The outputs, differentiable; values of all arguments in order."""
@@ -108,10 +111,9 @@ class Operation:
         # Compiled code chooses the backend when it runs; eager code hands the choice on to the backward pass.
         backend = "" if torch.compiler.is_compiling() else _chosen(self, values)
         if backend and _nobody_watches(values):
-            if torch.is_grad_enabled() and any(v.requires_grad for v in inputs):
-                outputs = self.plain_function.apply(*values, True, backend)
-            else:
-                outputs = self.forward(values, False, backend)
+            if torch.is_grad_enabled() and any([v.requires_grad for v in inputs]):
+                return self.apply_plainly(*inputs, values[len(inputs) :], backend)
+            outputs = self.forward(values, False, backend)
         elif _may_be_differentiated(inputs):
             outputs = self.function.apply(*_apart(values), True, backend)
         else:
@@ -167,7 +169,12 @@ def _nobody_watches(values: Sequence) -> bool:
     """Whether a call outside compiled code may pass the dispatcher by: no transform, mode or subclass waits for it."""
     return (torch._C._functorch.peek_interpreter_stack() is None and not torch._C._len_torch_dispatch_stack()
             and not torch._C._len_torch_function_stack() and forward_ad._current_level < 0
-            and not torch.jit.is_tracing() and not any(isinstance(v, Tensor) and type(v) not in _PLAIN for v in values))
+            and not torch.jit.is_tracing() and not any([_is_wrapped(v) for v in values if isinstance(v, Tensor)]))
+
+
+def _is_wrapped(t: Tensor) -> bool:
+    """Whether a tensor is more than its own numbers: a subclass, or what a transform, maybe ended, made of it."""
+    return type(t) not in _PLAIN or torch._C._functorch.is_functorch_wrapped_tensor(t)
 
 
 def _may_be_differentiated(inputs: Sequence[Tensor]) -> bool:
@@ -274,6 +281,7 @@ def _make_function(operation: Operation) -> type[torch.autograd.Function]:
 
         @staticmethod
         def setup_context(ctx, inputs, output):
+            ctx.mark_non_differentiable(*output[count_out:])
             _remember(ctx, inputs[:count_all], output[count_out:], inputs[-1])
 
         @staticmethod
@@ -293,11 +301,10 @@ def _make_function(operation: Operation) -> type[torch.autograd.Function]:
 def _remember(ctx, values: Sequence, saved: Sequence[Tensor], backend: str) -> None:
     """Leaves a call's arguments and what it saved for the backward pass."""
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(*saved)
-    ctx.is_tensor = tuple(isinstance(v, Tensor) for v in values)
-    ctx.plain = tuple(v for v in values if not isinstance(v, Tensor))
+    ctx.is_tensor = [isinstance(v, Tensor) for v in values]
+    ctx.plain = [v for v in values if not isinstance(v, Tensor)]
     ctx.backend = backend
-    ctx.save_for_backward(*(v for v in values if isinstance(v, Tensor)), *saved)
+    ctx.save_for_backward(*[v for v in values if isinstance(v, Tensor)], *saved)
 
 
 def _remembered(ctx) -> tuple[list, list[Tensor]]:
@@ -306,29 +313,29 @@ def _remembered(ctx) -> tuple[list, list[Tensor]]:
 
 
 def _make_plain_function(operation: Operation) -> type[torch.autograd.Function]:
-    """The same for eager calls under no transform: with no context to set up apart it costs a quarter of the time."""
-    count_in, count_out, count_all = len(operation.inputs), len(operation.outputs), len(operation.all_arguments)
+    """The same for eager calls under no transform, at a fraction of the cost: arguments are inputs, the others, backend."""
+    count_in, count_out = len(operation.inputs), len(operation.outputs)
     once = _make_once(operation)
 
     class Plain(torch.autograd.Function):
         @staticmethod
         def forward(ctx, *arguments):
-            *values, save, backend = arguments
-            outputs = operation.forward(values, save, backend)
+            *inputs, others, backend = arguments
+            values = (*inputs, *others)
+            outputs = operation.forward(values, True, backend)
             _remember(ctx, values, outputs[count_out:], backend)
-            return outputs
+            return outputs[:count_out]
 
         @staticmethod
         def backward(ctx, *gradients):
             values, saved = _remembered(ctx)
             needs = list(ctx.needs_input_grad[:count_in])
-            gradients = gradients[:count_out]
             if torch.is_grad_enabled():
                 results = _as_tuple(once.apply(*gradients, *values, *saved, needs, ctx.backend))
             else:
                 results = operation.backward(gradients, values, saved, needs, ctx.backend)
             wanted = [r if need else None for r, need in zip(results, needs)]
-            return *wanted, *[None] * (count_all - count_in + 2)
+            return *wanted, None, None
 
     Plain.__name__ = Plain.__qualname__ = operation.name
     return Plain

@@ -35,12 +35,16 @@ def noise_of_sets(
     return _checks.seed_tensor(seed, like.device)
 
 
+def _as_it_is(values: Tensor) -> Tensor:
+    return values
+
+
 def unnested(tensors: dict[str, Tensor], offsets: Tensor | None, lengths: Tensor | None, dims: int = 3):
     """Jagged nested tensors [B, j, ...] as ragged ones: (tensors, offsets, a function that nests a result again)."""
     for name, value in tensors.items():
         _checks.is_tensor(name, value)
-    if not any(t.is_nested for t in tensors.values()):
-        return tensors, offsets, lambda values: values
+    if not any([t.is_nested for t in tensors.values()]):
+        return tensors, offsets, _as_it_is
     if offsets is not None or lengths is not None:
         raise ValueError("offsets, lengths: expected None beside nested tensors, which bring their own")
     flat, shared = {}, None

@@ -47,16 +47,22 @@ class Sample {
                 sums_.rho_logits.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width);
                 sums_.noise.draw(part, n);
             }
-            mu_.stage(in.mu_q, place.set, row + part, n, place.coordinate, place.width);
+            mu_.stage(in.mu_q, place.set, row + part, n, place.coordinate, place.width, next_of(sets, place, n, size));
             out_.stage(w, place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
             for (int column = 0; column < place.width; column += Simd<T>::N) {
                 const PartColumn<T, C> set(stats_, column);
-                for (int k = 0; k < n; ++k) {
-                    const V sigma = exp(load<V>(sums_.logvar_q[k] + column) * T(0.5));
-                    const V rho = set.rho(load<V>(sums_.rho_logits[k] + column));
+                const auto draw = [&](int k, V rho, V sigma) {
+                    mu_.prefetch(k, column);
                     const V noise = set.of_part(rho, sigma, load<V>(sums_.noise[k] + column));
                     out_.put(k, column, load<V>(mu_[k] + column) + noise);
-                }
+                };
+                if (staged)
+                    for (int k = 0; k < n; ++k)
+                        draw(k, set.rho(load<V>(sums_.rho_logits[k] + column)),
+                             exp(load<V>(sums_.logvar_q[k] + column) * T(0.5)));
+                else
+                    for (int k = 0; k < n; ++k)
+                        draw(k, set.rho_of_power(sums_.power_of(k, column)), sums_.sigma_of(k, column));
             }
             out_.finish(w, place.set, row + part, n, place.coordinate, place.width);
         }
@@ -108,7 +114,7 @@ class SampleGradient {
     Results<T> out_[3];
     NoiseRows<T> noise_;
     Centred<T> centred_;
-    alignas(64) T stats_[S::COUNT][BLOCK];
+    alignas(64) T stats_[S::COUNT][BLOCK], rhos_[CHUNK * BLOCK];  // of the last chunk
     T g_density_ = 0;
 
     void prepare(const Sets& sets, const Place& place, const T* stats) {
@@ -119,7 +125,7 @@ class SampleGradient {
     void reduce(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w) {
         const int64_t size = sets.size(place.set), row = sets.row(place.set);
         for (int64_t part = 0; part < size; part += CHUNK) {
-            const int n = stage(place, in, grad_w, row, part, size);
+            const int n = stage(sets, place, in, grad_w, row, part, size);
             for (int column = 0; column < place.width; column += N) reduce(column, n, part == 0);
         }
     }
@@ -130,22 +136,23 @@ class SampleGradient {
         const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits};
         for (int64_t part = 0; part < size; part += CHUNK) {
             const int n = int(size - part < CHUNK ? size - part : CHUNK);
-            if (staged) stage(place, in, grad_w, row, part, size);
+            if (staged) stage(sets, place, in, grad_w, row, part, size);
             noise_.draw(part, n);
             for (int i = 0; i < 3; ++i)
                 out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
-            for (int column = 0; column < place.width; column += N) write(column, n);
+            for (int column = 0; column < place.width; column += N) write(column, n, !staged);
             for (int i = 0; i < 3; ++i)
                 out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
         }
         for (const Tensor* t : outputs) zero_padding(sets, place, *t);
     }
-    int stage(const Place& place, const Posterior& in, const Tensor& grad_w, int64_t row, int64_t part,
+    int stage(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w, int64_t row, int64_t part,
               int64_t size) {
         const int n = int(size - part < CHUNK ? size - part : CHUNK);
-        logvar_.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width);
-        logits_.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width);
-        upstream_.stage(grad_w, place.set, row + part, n, place.coordinate, place.width);
+        const Next next = next_of(sets, place, n, size);
+        logvar_.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width, next);
+        logits_.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width, next);
+        upstream_.stage(grad_w, place.set, row + part, n, place.coordinate, place.width, next);
         return n;
     }
     V sigma(int k, int column) const { return exp(load<V>(logvar_[k] + column) * T(0.5)); }
@@ -157,17 +164,21 @@ class SampleGradient {
         const PartColumn<T, C> set(stats_, column);
         V rho[CHUNK], a[CHUNK];
         for (int k = 0; k < n; ++k) {
+            logvar_.prefetch(k, column);
+            logits_.prefetch(k, column);
+            upstream_.prefetch(k, column);
             rho[k] = set.rho(load<V>(logits_[k] + column));
+            store(rhos_ + k * BLOCK + column, rho[k]);
             a[k] = weighted(k, column, unit ? sigma(k, column) : V{});
         }
         centred_.add(column, n, first, rho, a);
     }
-    void write(int column, int n) {
+    void write(int column, int n, bool has_rhos) {
         const PartColumn<T, C> set(stats_, column);
         const V reference = centred_.reference(column), offset = centred_.offset(column, set.rest_of_rho);
         for (int k = 0; k < n; ++k) {
             const V g = load<V>(upstream_[k] + column), s = sigma(k, column), eps = load<V>(noise_[k] + column);
-            const V rho = set.rho(load<V>(logits_[k] + column));
+            const V rho = has_rhos ? load<V>(rhos_ + k * BLOCK + column) : set.rho(load<V>(logits_[k] + column));
             const V centred = (weighted(k, column, s) - reference) + offset;
             const V to_logvar = unit ? g * set.of_part(rho, s, eps) : s * eps * centred;
             out_[0].put(k, column, g);

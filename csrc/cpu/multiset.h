@@ -65,6 +65,7 @@ class SetSums {
     static constexpr int N = Simd<T>::N;
     static constexpr bool unit = C == Coupling::unit;
     static constexpr bool SHIFTED = unit && DRAW && MEAN;  // the noise of w~ in "unit" needs the sums of d
+    static constexpr bool KEEP = DRAW && !KL && !MEAN;     // the parts themselves are drawn after the sums
     using S = Stats<C, KL, DRAW>;
 
   public:
@@ -72,36 +73,24 @@ class SetSums {
     NoiseRows<T> noise;
 
     void run(const Sets& sets, const Place& place, const Posterior& in) {
-        parts_ = sets.size(place.set);
-        if constexpr (DRAW) noise.prepare(sets, place);
-        if (parts_ == 0) {
-            std::memset(sum_, 0, sizeof sum_);
-            std::memset(m_, 0, sizeof m_);
-        }
-        const int64_t row = sets.row(place.set);
-        for (int64_t part = 0; part < parts_; part += CHUNK) {
-            const int n = int(parts_ - part < CHUNK ? parts_ - part : CHUNK);
-            const Next next = next_of(sets, place, n, parts_);
-            auto stage = [&](Rows<T>& rows, const Tensor& t) {
-                rows.stage(t, place.set, row + part, n, place.coordinate, place.width, next);
-            };
-            stage(rho_logits, in.rho_logits);
-            stage(logvar_q, in.logvar_q);
-            if constexpr (KL || MEAN) stage(mu_q, in.mu_q);
-            if constexpr (KL) {
-                stage(mu_p, in.mu_p);
-                stage(logvar_p, in.logvar_p);
-            }
-            if constexpr (DRAW)
-                noise.draw(part, n, [&](int k) {
-                    for (int column = 0; column < BLOCK; column += N) {
-                        rho_logits.prefetch(k, column);
-                        logvar_q.prefetch(k, column);
-                    }
-                });
-            for (int column = 0; column < place.width; column += N) add_chunk(column, n, part == 0);
-        }
+        begin(sets, place);
+        for (int64_t part = 0; part < parts_; part += CHUNK)
+            add(sets, place, in, part, next_of(sets, place, chunk_of(part), parts_));
     }
+    // Several blocks of one set, chunk by chunk: memory is read in longer runs than a block's.
+    static void run_abreast(SetSums* sums, const Sets& sets, const Place* places, int count, const Posterior& in) {
+        for (int b = 0; b < count; ++b) sums[b].begin(sets, places[b]);
+        const int64_t first = places[0].coordinate, end = places[count - 1].coordinate + 1, parts = sums->parts_;
+        for (int64_t part = 0; part < parts; part += CHUNK)
+            for (int b = 0; b < count; ++b) {
+                const int n = sums[b].chunk_of(part);
+                sums[b].add(sets, places[b], in, part, next_of(sets, places[b], n, parts, first, end));
+            }
+    }
+
+    // exp(nu_k - ref) and sigma_k of the last chunk, by the ref after it.
+    V power_of(int k, int column) const { return load<V>(powers_ + k * BLOCK + column); }
+    V sigma_of(int k, int column) const { return load<V>(sigmas_ + k * BLOCK + column); }
 
     // Per coordinate: stats [COUNT][BLOCK]; w~ [BLOCK] where MEAN; returns the KL, and log q in *log_density.
     double finish(int width, T (*stats)[BLOCK], T* w_sum, double* log_density) {
@@ -134,7 +123,42 @@ class SetSums {
     enum OfM { LOGIT, LOGVAR_Q, LOGVAR_P, DIFFERENCE, NORMAL, OF_M };
     double sum_[SUMS][BLOCK];
     alignas(64) T m_[OF_M][BLOCK];
+    alignas(64) T powers_[KEEP ? CHUNK * BLOCK : 1], sigmas_[KEEP ? CHUNK * BLOCK : 1];
     int64_t parts_ = 0;
+
+    int chunk_of(int64_t part) const { return int(parts_ - part < CHUNK ? parts_ - part : CHUNK); }
+
+    void begin(const Sets& sets, const Place& place) {
+        parts_ = sets.size(place.set);
+        if constexpr (DRAW) noise.prepare(sets, place);
+        if (parts_ == 0) {
+            std::memset(sum_, 0, sizeof sum_);
+            std::memset(m_, 0, sizeof m_);
+        }
+    }
+    // The chunk that begins at `part`.
+    void add(const Sets& sets, const Place& place, const Posterior& in, int64_t part, Next next) {
+        const int64_t row = sets.row(place.set);
+        const int n = chunk_of(part);
+        auto stage = [&](Rows<T>& rows, const Tensor& t) {
+            rows.stage(t, place.set, row + part, n, place.coordinate, place.width, next);
+        };
+        stage(rho_logits, in.rho_logits);
+        stage(logvar_q, in.logvar_q);
+        if constexpr (KL || MEAN) stage(mu_q, in.mu_q);
+        if constexpr (KL) {
+            stage(mu_p, in.mu_p);
+            stage(logvar_p, in.logvar_p);
+        }
+        if constexpr (DRAW)
+            noise.draw(part, n, [&](int k) {
+                for (int column = 0; column < BLOCK; column += N) {
+                    rho_logits.prefetch(k, column);
+                    logvar_q.prefetch(k, column);
+                }
+            });
+        for (int column = 0; column < place.width; column += N) add_chunk(column, n, part == 0);
+    }
 
     struct ChunkSums {
         V sum[SUMS], logvar_p_m, difference_m, normal_m;
@@ -143,7 +167,7 @@ class SetSums {
     // The sums over a chunk without m, whose place in it is `where` (-1: in another chunk), and what m has. QUICK is for
     // log-variances that are not extreme; where one is, its sums are worth nothing and it returns false.
     template <bool QUICK>
-    COMPVAE_INLINE bool add_parts(int column, int n, V where, V ref, V logvar_m, V sigma_m, ChunkSums& out) const {
+    COMPVAE_INLINE bool add_parts(int column, int n, V where, V ref, V logvar_m, V sigma_m, ChunkSums& out) {
         V sum[SUMS] = {}, logvar_p_m{}, difference_m{}, normal_m{}, index{};
         I largest{};  // bits of magnitudes; NaN's are the largest
         for (int k = 0; k < n; ++k, index += T(1)) {
@@ -161,7 +185,7 @@ class SetSums {
             const V lv = load<V>(logvar_q[k] + column), nu = load<V>(rho_logits[k] + column) - ref;
             V lv_p{}, mean{};
             if constexpr (KL) lv_p = load<V>(logvar_p[k] + column);
-            constexpr bool SIGMA = DRAW && (!unit || SHIFTED);
+            constexpr bool SIGMA = DRAW && (!unit || SHIFTED || KEEP);
             V e, sigma, precision, variance;
             if constexpr (QUICK) {
                 V powers[] = {nu, SIGMA ? lv * T(0.5) : lv, -lv_p};
@@ -171,6 +195,10 @@ class SetSums {
                 e = exp(nu), precision = exp(-lv_p), sigma = variance = exp(SIGMA ? lv * T(0.5) : lv);
             }
             if constexpr (SIGMA) variance = sigma * sigma;
+            if constexpr (KEEP) {
+                store(powers_ + k * BLOCK + column, e);
+                store(sigmas_ + k * BLOCK + column, sigma);
+            }
             e = select<V>(is_m, V{}, e);
             sum[OTHERS] += e;
             largest = maximum(largest, magnitude_bits(lv));

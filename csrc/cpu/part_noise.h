@@ -24,7 +24,8 @@ struct PartColumn {
         noise_others = load<V>(stats[S::NOISE_OTHERS] + column);
         rest_of_rho = load<V>(stats[S::NOISE_FACTOR] + column);
     }
-    V rho(V logit) const { return exp(logit - ref) * inverse_z; }
+    V rho(V logit) const { return rho_of_power(exp(logit - ref)); }
+    V rho_of_power(V power) const { return power * inverse_z; }
     // w_i - mu_i
     V of_part(V rho, V sigma, V eps) const {
         const auto is_m = rho > T(0.5);

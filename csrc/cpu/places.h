@@ -14,11 +14,16 @@ struct Place {
 };
 
 // What is read after a chunk of n parts of a set of `size`: the set's next parts; where one chunk holds the set, the next
-// block's, or after the last block the next set's first.
-inline Next next_of(const Sets& sets, const Place& place, int n, int64_t size) {
-    if (size > n) return {0, n, 0};
+// block's, or after the last block the next set's first. Where blocks from `first` to `end` go through the set together,
+// the next of them comes before the next parts.
+inline Next next_of(const Sets& sets, const Place& place, int n, int64_t size, int64_t first, int64_t end) {
+    if (place.coordinate + BLOCK < end) return {0, 0, BLOCK};
+    if (size > n) return {0, n, first - place.coordinate};
     if (place.coordinate + BLOCK < sets.width) return {0, 0, BLOCK};
     return {sets.offsets ? 0 : 1, sets.offsets ? size : 0, -place.coordinate};
+}
+inline Next next_of(const Sets& sets, const Place& place, int n, int64_t size) {
+    return next_of(sets, place, n, size, place.coordinate, 0);
 }
 
 // Whether so many rows are better written past the caches.
@@ -34,6 +39,11 @@ inline bool is_streamed(const Sets& sets) {
 
 inline int64_t blocks_of(int64_t width) { return (width + BLOCK - 1) / BLOCK; }
 
+inline Place place_of(const Sets& sets, int64_t set, int64_t block) {
+    const int64_t coordinate = block * BLOCK;
+    return {set, coordinate, int(sets.width - coordinate < BLOCK ? sets.width - coordinate : BLOCK)};
+}
+
 // body(worker, place, index) for every place; each thread has a Worker of its own.
 template <class Worker, class Body>
 inline void for_each_place(const Sets& sets, Body body) {
@@ -46,10 +56,32 @@ inline void for_each_place(const Sets& sets, Body body) {
     {
         Worker worker;
 #pragma omp for schedule(dynamic, share)
-        for (int64_t i = 0; i < count; ++i) {
-            const int64_t coordinate = i % blocks * BLOCK;
-            const int width = int(sets.width - coordinate < BLOCK ? sets.width - coordinate : BLOCK);
-            body(worker, Place{i / blocks, coordinate, width}, i);
+        for (int64_t i = 0; i < count; ++i) body(worker, place_of(sets, i / blocks, i % blocks), i);
+        finish_streams();
+    }
+}
+
+// body(worker, places, count, index of the first) for neighbouring blocks of a set: up to ABREAST together, where that
+// leaves every thread some.
+constexpr int ABREAST = 8;
+template <class Worker, class Body>
+inline void for_each_run(const Sets& sets, Body body) {
+    const int64_t blocks = blocks_of(sets.width), count = sets.count * blocks;
+    const int64_t fair = count / (sets.threads > 0 ? sets.threads : 1);
+    const int64_t together = fair < 1 ? 1 : fair < ABREAST ? fair : ABREAST, runs = (blocks + together - 1) / together;
+    const int64_t units = sets.count * runs;
+    const int threads = int(units < sets.threads ? units : sets.threads);
+    const int64_t share = units / (threads * 64 + 1) + 1;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        Worker worker;
+#pragma omp for schedule(dynamic, share)
+        for (int64_t i = 0; i < units; ++i) {
+            const int64_t set = i / runs, block = i % runs * together;
+            const int n = int(blocks - block < together ? blocks - block : together);
+            Place places[ABREAST];
+            for (int b = 0; b < n; ++b) places[b] = place_of(sets, set, block + b);
+            body(worker, places, n, set * blocks + block);
         }
         finish_streams();
     }

@@ -11,14 +11,19 @@ void posterior_kl_forward(const Sets& sets, const Posterior& in, const Tensor& w
                           double* scratch) {
     using S = Stats<C, true, DRAW>;
     struct Worker {
-        SetSums<T, C, true, DRAW, DRAW, false> sums;
+        SetSums<T, C, true, DRAW, DRAW, false> sums[ABREAST];
         alignas(64) T kept[S::COUNT][BLOCK], w[BLOCK];
     };
-    for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t index) {
-        worker.sums.run(sets, place, in);
-        scratch[index] = worker.sums.finish(place.width, worker.kept, worker.w, nullptr);
-        if (DRAW) write_block(w_sum, place, worker.w);
-        if (stats) write_stats(stats, S::COUNT, sets, place, worker.kept);
+    for_each_run<Worker>(sets, [&](Worker& worker, const Place* places, int count, int64_t index) {
+        const bool is_whole = sets.size(places->set) <= CHUNK;
+        if (!is_whole) worker.sums->run_abreast(worker.sums, sets, places, count, in);
+        for (int b = 0; b < count; ++b) {
+            auto& sums = worker.sums[is_whole ? 0 : b];
+            if (is_whole) sums.run(sets, places[b], in);
+            scratch[index + b] = sums.finish(places[b].width, worker.kept, worker.w, nullptr);
+            if (DRAW) write_block(w_sum, places[b], worker.w);
+            if (stats) write_stats(stats, S::COUNT, sets, places[b], worker.kept);
+        }
     });
     join_blocks(sets, scratch, kl);
 }

@@ -96,11 +96,7 @@ COMPVAE_INLINE V rounded(V x) {
 }
 
 COMPVAE_INLINE VF sqrt(VF x) {
-#if defined(__AVX512F__) && 0
-    // Newton's step on the estimate: within an ulp, in a fraction of the time of the instruction. 0 stays 0.
-    const VF y = _mm512_rsqrt14_ps(_mm512_max_ps(x, _mm512_set1_ps(1e-30f))), s = x * y;
-    return s + 0.5f * y * (x - s * s);
-#elif defined(__AVX512F__)
+#if defined(__AVX512F__)
     return _mm512_sqrt_ps(x);
 #elif defined(__AVX2__)
     return _mm256_sqrt_ps(x);
@@ -147,6 +143,8 @@ COMPVAE_INLINE VF at_least(VF x, float low) {  // NaN stays
     return x < low ? splat<VF>(low) : x;
 #endif
 }
+
+COMPVAE_INLINE VD at_least(VD x, double low) { return x < low ? splat<VD>(low) : x; }
 
 // Whether a comparison holds in every lane.
 template <class M>

@@ -1,5 +1,6 @@
-// out_i = post(sum over j != i of pre(h_j)), exact to rounding of the true sum: the part with the largest |pre(h)| is
-// kept out of the float64 total, so that total minus self never cancels beyond what the true sum holds.
+// out_i = post(sum over j != i of pre(h_j)), exact to rounding of the true sum. Inside a chunk of parts that is what comes
+// before the part and what comes after it: nothing is subtracted. Of many chunks, the one with the largest sum is kept out
+// of the float64 total, so that total minus own never cancels beyond what the true sum holds.
 #include <cmath>
 #include <limits>
 
@@ -9,96 +10,104 @@ namespace compvae {
 namespace COMPVAE_ISA {
 namespace {
 
+// The sums of a set's chunks, and what remains of them without one.
 template <class T>
-class SumMinusSelf {
+class ChunkSums {
     using V = typename Simd<T>::V;
     static constexpr int N = Simd<T>::N;
+    static constexpr T INFINITE = std::numeric_limits<T>::infinity();
 
   public:
-    using Values = V[CHUNK];
-
-    // Sums of values(k, column, V) over a set, chunk by chunk.
     void clear() {
         std::memset(others_, 0, sizeof others_);
         std::memset(largest_, 0, sizeof largest_);
-        std::memset(plus_, 0, sizeof plus_);
-        std::memset(minus_, 0, sizeof minus_);
-        std::memset(undefined_, 0, sizeof undefined_);
-        for (int64_t& w : where_) w = -1;
+        std::memset(where_, 0, sizeof where_);
+        is_finite_ = true;
     }
-    void add(int column, int n, int64_t part, const V* values) {
-        V where = splat<V>(T(-1)), largest = load<V>(largest_ + column), size = magnitude(largest);
-        if (part == 0) {
-            where = V{};
-            largest = values[0];
-            size = magnitude(largest);
+    void add(int column, int64_t chunk, V sum) {
+        const V old = load<V>(largest_ + column);
+        if (!chunk) {
+            store(largest_ + column, sum);
+        } else {
+            const auto larger = magnitude_bits(sum) > magnitude_bits(old);
+            const Wide<T> changed = widen(select<V>(larger, splat<V>(T(1)), V{}));
+            Wide<T> where = load_wide<T>(where_ + column);
+            for (int i = 0; i < Wide<T>::COUNT; ++i) where.part[i] += changed.part[i] * (double(chunk) - where.part[i]);
+            add_to(others_ + column, widen(select<V>(larger, old, sum)));
+            store(largest_ + column, select<V>(larger, sum, old));
+            store_wide(where_ + column, where);
         }
-        for (int k = part == 0; k < n; ++k) {
-            const V m = magnitude(values[k]);
-            const auto larger = m > size;
-            size = select<V>(larger, m, size);
-            largest = select<V>(larger, values[k], largest);
-            where = select<V>(larger, splat<V>(T(k)), where);
-        }
-        const auto changed = where >= 0;
-        // a largest part of before joins the others
-        Wide<T> sum = widen(select<V>(changed, load<V>(largest_ + column), V{}));
-        for (int k = 0; k < n; ++k) sum += widen(select<V>(where == T(k), V{}, values[k]));
-        add_to(others_ + column, sum);
-        for (int i = 0; i < N; ++i) where_[column + i] = where[i] >= 0 ? part + int64_t(where[i]) : where_[column + i];
-        store(largest_ + column, largest);
-        const V infinite = size == std::numeric_limits<T>::infinity() ? splat<V>(T(1)) : V{};
-        for (int i = 0; i < N; ++i)
-            if (infinite[i] != 0) count_undefined(column + i, i, n, values);
+        if (!all(is_small(sum, INFINITE))) count_undefined(column, sum);
     }
-    // The sums without each of n parts, times factor.
-    void without(int column, int n, int64_t part, const V* values, double factor, V* out) const {
-        const Wide<T> others = load_wide<T>(others_ + column), largest = widen(load<V>(largest_ + column));
-        Wide<T> alone;
-        V where;
-        for (int i = 0; i < Wide<T>::COUNT; ++i) alone.part[i] = others.part[i] * factor;
-        for (int i = 0; i < N; ++i) {
-            const int64_t k = where_[column + i] - part;
-            where[i] = T(k >= 0 && k < CHUNK ? k : -1);
-        }
-        const V without_largest = narrow(alone);
-        for (int k = 0; k < n; ++k) {
-            Wide<T> rest = widen(values[k]);
-            for (int i = 0; i < Wide<T>::COUNT; ++i)
-                rest.part[i] = ((others.part[i] - rest.part[i]) + largest.part[i]) * factor;
-            out[k] = select<V>(where == T(k), without_largest, narrow(rest));
-        }
-        for (int i = 0; i < N; ++i) {
-            const int c = column + i;
-            if (plus_[c] + minus_[c] + undefined_[c] > 1)
-                for (int k = 0; k < n; ++k) out[k][i] = of_undefined(c, values[k][i]);
-        }
+    // The sum of all chunks but this one, whose own is `sum`.
+    V without(int column, int64_t chunk, V sum) const {
+        const Wide<T> others = load_wide<T>(others_ + column), where = load_wide<T>(where_ + column);
+        const Wide<T> own = widen(sum), largest = widen(load<V>(largest_ + column));
+        Wide<T> rest;
+        for (int i = 0; i < Wide<T>::COUNT; ++i)
+            rest.part[i] = select<VD>(where.part[i] == double(chunk), others.part[i],
+                                      (others.part[i] - own.part[i]) + largest.part[i]);
+        V r = narrow(rest);
+        if (!is_finite_)
+            for (int i = 0; i < N; ++i)
+                if (plus_[column + i] + minus_[column + i] + undefined_[column + i] > 1)
+                    r[i] = of_undefined(column + i, sum[i]);
+        return r;
     }
 
   private:
-    double others_[BLOCK];
+    double others_[BLOCK], where_[BLOCK];  // the sum of all but the largest; the largest's index
     alignas(64) T largest_[BLOCK];
-    int64_t where_[BLOCK], plus_[BLOCK], minus_[BLOCK], undefined_[BLOCK];
+    int64_t plus_[BLOCK], minus_[BLOCK], undefined_[BLOCK];
+    bool is_finite_ = true;
 
-    static V magnitude(V v) {
-        return select<V>(v == v, abs(v), splat<V>(std::numeric_limits<T>::infinity()));
-    }
-    void count_undefined(int c, int lane, int n, const V* values) {
-        for (int k = 0; k < n; ++k) {
-            const T v = values[k][lane];
-            plus_[c] += v == std::numeric_limits<T>::infinity();
-            minus_[c] += v == -std::numeric_limits<T>::infinity();
-            undefined_[c] += v != v;
+    void count_undefined(int column, V sum) {
+        if (is_finite_)
+            for (int c = 0; c < BLOCK; ++c) plus_[c] = minus_[c] = undefined_[c] = 0;
+        is_finite_ = false;
+        for (int i = 0; i < N; ++i) {
+            plus_[column + i] += sum[i] == INFINITE;
+            minus_[column + i] += sum[i] == -INFINITE;
+            undefined_[column + i] += sum[i] != sum[i];
         }
     }
-    // Two or more parts are not finite: what remains without this one is told by their counts.
-    T of_undefined(int c, T self) const {
-        const T infinity = std::numeric_limits<T>::infinity();
-        const int64_t plus = plus_[c] - (self == infinity), minus = minus_[c] - (self == -infinity);
-        if (undefined_[c] - (self != self) || (plus && minus)) return std::numeric_limits<T>::quiet_NaN();
-        return plus ? infinity : -infinity;
+    // Two or more chunks are not finite: what remains without this one is told by their counts.
+    T of_undefined(int c, T own) const {
+        const int64_t plus = plus_[c] - (own == INFINITE), minus = minus_[c] - (own == -INFINITE);
+        if (undefined_[c] - (own != own) || (plus && minus)) return std::numeric_limits<T>::quiet_NaN();
+        return plus ? INFINITE : -INFINITE;
     }
 };
+
+// In place, the sum of the n others of each; returns the sum of all.
+template <class V>
+COMPVAE_INLINE V leave_one_out(int n, V* values) {
+    V sums[CHUNK], before{}, after{};
+    for (int k = 0; k < n; ++k) {
+        sums[k] = before;
+        before += values[k];
+    }
+    for (int k = n - 1; k >= 0; --k) {
+        sums[k] += after;
+        after += values[k];
+    }
+    std::memcpy(values, sums, n * sizeof(V));
+    return before;
+}
+
+// f(a few of the n values) for all; CHUNK is a multiple of FEW, and what is beyond n is of no account.
+constexpr int FEW = 4;
+template <class V, class F>
+COMPVAE_INLINE void in_groups(int n, V* values, F f) {
+    for (int k = 0; k < n; k += FEW) f(k, *reinterpret_cast<V(*)[FEW]>(values + k));
+}
+
+template <class V>
+COMPVAE_INLINE V sum_of(int n, const V* values) {
+    V sum{};
+    for (int k = 0; k < n; ++k) sum += values[k];
+    return sum;
+}
 
 template <class T>
 class Aggregation {
@@ -107,19 +116,21 @@ class Aggregation {
 
   public:
     void forward(const Sets& sets, const Place& place, const Tensor& h, const Tensor& out, Aggregate how) {
-        begin(sets, place, how);
-        over_set(place, h, false, [&](int column, int n, int64_t part) {
-            V v[CHUNK];
-            values(column, n, v);
-            sums_.add(column, n, part, v);
-        });
-        over_set(
-            place, h, true,
-            [&](int column, int n, int64_t part) {
-                V v[CHUNK], r[CHUNK];
+        begin(sets, place, how, is_streamed<T>(sets));
+        if (!is_whole())
+            over_set(sets, place, h, [&](int column, int n, int64_t chunk) {
+                V v[CHUNK];
                 values(column, n, v);
-                sums_.without(column, n, part, v, factor_, r);
-                for (int k = 0; k < n; ++k) store(out_[k] + column, how_.tanh ? tanh(r[k]) : r[k]);
+                sums_.add(column, chunk, sum_of(n, v));
+            });
+        over_set(
+            sets, place, h,
+            [&](int column, int n, int64_t chunk) {
+                V v[CHUNK];
+                values(column, n, v);
+                others(sums_, column, n, chunk, v);
+                if (how_.tanh) in_groups(n, v, [](int, V(&few)[FEW]) { tanh(few); });
+                for (int k = 0; k < n; ++k) out_.put(k, column, v[k]);
             },
             &out);
         zero_padding(sets, place, out);
@@ -128,90 +139,120 @@ class Aggregation {
     // The gradient of h is pre'(h_j) sum over i != j of the upstream gradient of the sums.
     void backward(const Sets& sets, const Place& place, const Tensor& h, const Tensor& grad_out, const Tensor& grad_h,
                   Aggregate how) {
-        begin(sets, place, how);
-        if (how.tanh)
-            over_set(place, h, false, [&](int column, int n, int64_t part) {
+        begin(sets, place, how, is_streamed<T>(sets));
+        if (!is_whole() && how.tanh)
+            over_set(sets, place, h, [&](int column, int n, int64_t chunk) {
                 V v[CHUNK];
                 values(column, n, v);
-                sums_.add(column, n, part, v);
+                sums_.add(column, chunk, sum_of(n, v));
             });
-        over_set(place, h, false, [&](int column, int n, int64_t part) {
-            V g[CHUNK];
-            if (!column) stage_upstream(place, grad_out, part, n);
-            upstream(column, n, part, g);
-            upstream_sums_.add(column, n, part, g);
-        });
+        if (!is_whole())
+            over_set(
+                sets, place, h,
+                [&](int column, int n, int64_t chunk) {
+                    V g[CHUNK];
+                    upstream(column, n, chunk, g);
+                    upstream_sums_.add(column, chunk, sum_of(n, g));
+                },
+                nullptr, &grad_out);
         over_set(
-            place, h, true,
-            [&](int column, int n, int64_t part) {
-                V g[CHUNK], r[CHUNK];
-                if (!column && size_ > CHUNK) stage_upstream(place, grad_out, part, n);
-                upstream(column, n, part, g);
-                upstream_sums_.without(column, n, part, g, factor_, r);
-                for (int k = 0; k < n; ++k) {
-                    const V x = load<V>(h_[k] + column);
-                    store(out_[k] + column, how_.elu ? r[k] * select<V>(x > 0, splat<V>(T(1)), exp(x)) : r[k]);
-                }
+            sets, place, h,
+            [&](int column, int n, int64_t chunk) {
+                V g[CHUNK];
+                upstream(column, n, chunk, g);
+                others(upstream_sums_, column, n, chunk, g);
+                if (how_.elu)
+                    in_groups(n, g, [&](int k, V(&few)[FEW]) {
+                        V x[FEW];
+                        read(column, n, k, x);
+                        const FallingExponential<V, FEW> e(x);
+                        abreast<FEW>([&](int i) { few[i] = select<V>(x[i] > 0, few[i], few[i] * e.exp(i)); });
+                    });
+                for (int k = 0; k < n; ++k) out_.put(k, column, g[k]);
             },
-            &grad_h);
+            &grad_h, &grad_out);
         zero_padding(sets, place, grad_h);
     }
 
   private:
     Rows<T> h_, upstream_;
     Results<T> out_;
-    SumMinusSelf<T> sums_, upstream_sums_;
+    ChunkSums<T> sums_, upstream_sums_;
     Aggregate how_;
     int64_t size_ = 0, row_ = 0;
-    double factor_ = 1;
+    T factor_ = 1;
+    bool streamed_ = false;
 
-    void begin(const Sets& sets, const Place& place, Aggregate how) {
+    // One chunk holds the set.
+    bool is_whole() const { return size_ <= CHUNK; }
+
+    void begin(const Sets& sets, const Place& place, Aggregate how, bool streamed) {
         how_ = how;
+        streamed_ = streamed;
         size_ = sets.size(place.set);
         row_ = sets.row(place.set);
-        factor_ = !how.mean ? 1 : size_ > 1 ? 1.0 / double(size_ - 1) : 0;
-        sums_.clear();
-        upstream_sums_.clear();
-        staged_ = false;
+        factor_ = T(!how.mean ? 1 : size_ > 1 ? 1.0 / double(size_ - 1) : 0);
+        if (!is_whole()) {
+            sums_.clear();
+            upstream_sums_.clear();
+        }
     }
-    // f(column, n, part) for each chunk and column; rows of h are staged, once where one chunk holds the set.
+    // f(column, n, chunk) for each chunk of n parts and each vector of columns, with the rows of h, and of grad_out where
+    // it is given, staged, and those of out to be written.
     template <class F>
-    void over_set(const Place& place, const Tensor& h, bool writing, F f, const Tensor* out = nullptr) {
+    void over_set(const Sets& sets, const Place& place, const Tensor& h, F f, const Tensor* out = nullptr,
+                  const Tensor* grad_out = nullptr) {
         for (int64_t part = 0; part < size_; part += CHUNK) {
             const int n = int(size_ - part < CHUNK ? size_ - part : CHUNK);
-            if (!staged_ || size_ > CHUNK) h_.stage(h, place.set, row_ + part, n, place.coordinate, place.width);
-            if (writing) out_.stage(*out, place.set, row_ + part, n, place.coordinate, place.width);
-            for (int column = 0; column < place.width; column += N) f(column, n, part);
-            if (writing) out_.finish(*out, place.set, row_ + part, n, place.coordinate, place.width);
+            const Next next = next_of(sets, place, n, size_);
+            h_.stage(h, place.set, row_ + part, n, place.coordinate, place.width, next);
+            if (grad_out) upstream_.stage(*grad_out, place.set, row_ + part, n, place.coordinate, place.width, next);
+            if (out) out_.stage(*out, place.set, row_ + part, n, place.coordinate, place.width, streamed_);
+            for (int column = 0; column < place.width; column += N) f(column, n, part / CHUNK);
+            if (out) out_.finish(*out, place.set, row_ + part, n, place.coordinate, place.width);
         }
-        staged_ = true;
     }
-    void stage_upstream(const Place& place, const Tensor& grad_out, int64_t part, int n) {
-        upstream_.stage(grad_out, place.set, row_ + part, n, place.coordinate, place.width);
+    // Rows from k on of h; zeros beyond the n that are there.
+    COMPVAE_INLINE void read(int column, int n, int k, V (&x)[FEW]) const {
+        abreast<FEW>([&](int i) { x[i] = k + i < n ? load<V>(h_[k + i] + column) : V{}; });
     }
     void values(int column, int n, V* v) const {
-        for (int k = 0; k < n; ++k) {
-            const V x = load<V>(h_[k] + column);
-            v[k] = how_.elu ? select<V>(x > 0, x, expm1(x)) : x;
-        }
+        in_groups(n, v, [&](int k, V(&few)[FEW]) {
+            read(column, n, k, few);
+            for (int i = 0; i < FEW; ++i) h_.prefetch(k + i, column);
+            if (!how_.elu) return;
+            const FallingExponential<V, FEW> e(few);
+            abreast<FEW>([&](int i) { few[i] = select<V>(few[i] > 0, few[i], e.expm1(i)); });
+        });
     }
-    void upstream(int column, int n, int64_t part, V* g) const {
+    // In place, the sums, or means, of each one's others in the set.
+    void others(const ChunkSums<T>& sums, int column, int n, int64_t chunk, V* v) const {
+        const V of_chunk = leave_one_out(n, v);
+        const V rest = is_whole() ? V{} : sums.without(column, chunk, of_chunk);
+        for (int k = 0; k < n; ++k) v[k] = (v[k] + rest) * factor_;
+    }
+    // The gradient of the sums or means: grad_out, times the slope of what is behind them.
+    void upstream(int column, int n, int64_t chunk, V* g) const {
         V a[CHUNK];
         if (how_.tanh) {
-            values(column, n, g);
-            sums_.without(column, n, part, g, factor_, a);
+            values(column, n, a);
+            others(sums_, column, n, chunk, a);
         }
         for (int k = 0; k < n; ++k) {
+            upstream_.prefetch(k, column);
             g[k] = load<V>(upstream_[k] + column);
-            if (how_.tanh) g[k] *= sech_squared(a[k]);
         }
+        if (how_.tanh)
+            in_groups(n, a, [&](int k, V(&few)[FEW]) {
+                // 1 - tanh^2, without the cancellation
+                abreast<FEW>([&](int i) { few[i] = -2 * abs(few[i]); });
+                const FallingExponential<V, FEW> exponential(few);
+                abreast<FEW>([&](int i) {
+                    const V e = exponential.exp(i), q = 1 / (1 + e);
+                    g[k + i] *= 4 * e * (q * q);
+                });
+            });
     }
-    // 1 - tanh^2, without the cancellation
-    static V sech_squared(V x) {
-        const V e = exp(-2 * abs(x)), q = 1 / (1 + e);
-        return 4 * e * q * q;
-    }
-    bool staged_ = false;
 };
 
 }  // namespace

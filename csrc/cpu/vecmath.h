@@ -1,5 +1,6 @@
 // Elementary functions of vectors, by polynomials; float32 within about 1 ulp, float64 within a few.
 #pragma once
+#include "../common/scalar_of.h"
 #include "simd.h"
 
 namespace compvae {
@@ -26,13 +27,13 @@ template <class V>
 COMPVAE_INLINE V select(decltype(V{} < V{}) mask, V yes, V no) {
     return mask ? yes : no;
 }
-template <class V>
-COMPVAE_INLINE V abs(V x) {
-    return x < 0 ? -x : x;
-}
 // The bits of |x|: as integers they are in the order of the magnitudes, NaN's the largest.
 COMPVAE_INLINE IF magnitude_bits(VF x) { return bits<IF>(x) & 0x7fffffff; }
 COMPVAE_INLINE ID magnitude_bits(VD x) { return bits<ID>(x) & 0x7fffffffffffffffLL; }
+template <class V>
+COMPVAE_INLINE V abs(V x) {
+    return bits<V>(magnitude_bits(x));
+}
 template <class I>
 COMPVAE_INLINE I maximum(I a, I b) {
     return a > b ? a : b;
@@ -89,6 +90,10 @@ COMPVAE_INLINE void exp_abreast(VD (&x)[M]) {
     for (int i = 0; i < M; ++i) x[i] = exp(x[i]);
 }
 
+// 2^n and, in the low bits of `shifted`, the integer n.
+COMPVAE_INLINE VF power_of_two(VF shifted) { return bits<VF>((bits<IF>(shifted) << 23) + (127 << 23)); }
+COMPVAE_INLINE VD power_of_two(VD shifted) { return bits<VD>((bits<ID>(shifted) << 52) + (1023LL << 52)); }
+
 // (e^x - 1 - x) / x^2 for |x| <= TAIL, where the difference itself would cancel; float32 within 1.4e-7
 constexpr double TAIL = 0.35;
 COMPVAE_INLINE VF exp_tail(VF x) {
@@ -101,6 +106,29 @@ COMPVAE_INLINE VD exp_tail(VD x) {
                                    1.0 / 479001600, 1.0 / 6227020800.0, 1.0 / 87178291200.0, 1.0 / 1307674368000.0};
     return horner(x, c);
 }
+// e^x and e^x - 1 of one polynomial, for x <= 0 (NaN stays; above 0 nothing is promised), M of them abreast: float32
+// within 1.5 ulp, and e^x not below e^-87 (float64: e^-700).
+template <class V, int M = 1>
+class FallingExponential {
+    using T = ScalarOf<V>;
+    V scale_[M], scaled_excess_[M];  // e^x = 2^n (1 + excess)
+
+  public:
+    explicit COMPVAE_INLINE FallingExponential(const V (&x)[M]) {
+        constexpr bool single = sizeof(T) == 4;
+        constexpr T rounding = single ? T(ROUNDING) : T(6755399441055744.0);
+        V r[M], shifted[M], n[M];
+        abreast<M>([&](int i) { r[i] = at_least(x[i], T(single ? -87 : -700)); });
+        abreast<M>([&](int i) { shifted[i] = r[i] * T(1.4426950408889634) + rounding; });
+        abreast<M>([&](int i) { n[i] = shifted[i] - rounding; });
+        abreast<M>([&](int i) { r[i] = r[i] - n[i] * (single ? T(0.693359375) : T(6.93147180369123816490e-01)); });
+        abreast<M>([&](int i) { r[i] = r[i] - n[i] * (single ? T(-2.12194440e-4) : T(1.90821492927058770002e-10)); });
+        abreast<M>([&](int i) { scale_[i] = power_of_two(shifted[i]); });
+        abreast<M>([&](int i) { scaled_excess_[i] = scale_[i] * (exp_tail(r[i]) * (r[i] * r[i]) + r[i]); });
+    }
+    COMPVAE_INLINE V exp(int i = 0) const { return scaled_excess_[i] + scale_[i]; }
+    COMPVAE_INLINE V expm1(int i = 0) const { return scaled_excess_[i] + (scale_[i] - 1); }
+};
 // e^x - 1
 template <class V>
 COMPVAE_INLINE V expm1(V x) {
@@ -211,10 +239,16 @@ template <class V>
 COMPVAE_INLINE V softplus(V x) {
     return select<V>(x > 0, x, V{}) + log1p(exp(-abs(x)));
 }
-template <class V>
-COMPVAE_INLINE V tanh(V x) {
-    const V y = expm1(-2 * abs(x)), r = -y / (y + 2);
-    return select<V>(x < 0, -r, r);
+// In place; M of them abreast.
+template <class V, int M>
+COMPVAE_INLINE void tanh(V (&x)[M]) {
+    V doubled[M];
+    abreast<M>([&](int i) { doubled[i] = -2 * abs(x[i]); });
+    const FallingExponential<V, M> e(doubled);
+    abreast<M>([&](int i) {
+        const V y = e.expm1(i), r = y / (y + 2);
+        x[i] = select<V>(x[i] < 0, r, -r);
+    });
 }
 
 }  // namespace COMPVAE_ISA

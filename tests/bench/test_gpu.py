@@ -40,12 +40,14 @@ def test_the_table_is_what_calls_go_by(monkeypatch):
     monkeypatch.setattr(backends, "_reason", lambda name: "")
     monkeypatch.setitem(backends._KNOWN, "triton", ("cuda", lambda: "", "compvae_fast.cuda"))
     backends._preference.cache_clear()
+    backends._fastest.cache_clear()
     try:
         assert backends.resolve("multiset_kl", "cuda", "ragged") == "triton"
         assert backends.resolve("multiset_kl", "cuda", "few parts") == "cuda"
         assert backends.resolve("multiset_kl", "cpu") == "cpu"
     finally:
         backends._preference.cache_clear()
+        backends._fastest.cache_clear()
 
 
 def test_the_stored_table_says_whether_it_was_measured():

@@ -97,7 +97,7 @@ def emulated():
     load, known = _loading.load, backends._KNOWN["cuda"]
     _loading.load = lambda name="_native": (library, "") if name == "_cuda" else load(name)
     backends._KNOWN["cuda"] = ("cpu", lambda: "", known[2])
-    caches = backends._reason, cuda._report
+    caches = backends._reason, backends._fastest, cuda._report
     for cached in caches:
         cached.cache_clear()
     try:
