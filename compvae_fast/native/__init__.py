@@ -98,9 +98,21 @@ class Sets:
         return torch.empty(size, dtype=torch.float64, device=self._device)
 
 
+# Bytes from which fresh memory is worth huge pages: touching it page by page would take longer than the kernels.
+_LARGE = 8 << 20
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """torch.empty, in huge pages where the system has them to give."""
+    t = torch.empty(shape, dtype=dtype, device=device)
+    if t.nbytes >= _LARGE and device.type == "cpu" and (native := _loading.load()[0]) is not None:
+        native.advise_huge_pages(t.data_ptr(), t.nbytes)
+    return t
+
+
 def outputs(described: Iterable[tuple[Sequence[int], torch.dtype]], device: torch.device) -> tuple[Tensor, ...]:
     """Memory for what an operation returns and saves, as its record describes it."""
-    return tuple(torch.empty(shape, dtype=dtype, device=device) for shape, dtype in described)
+    return tuple([empty(shape, dtype, device) for shape, dtype in described])
 
 
 def computes_float64(*tensors: Tensor) -> bool:
@@ -110,7 +122,7 @@ def computes_float64(*tensors: Tensor) -> bool:
 
 def like_wanted(tensors: tuple[Tensor, ...], needs: list[bool]) -> tuple[Tensor, ...]:
     """Memory for the gradients that are wanted; an empty tensor for each of the others."""
-    return tuple(torch.empty(t.shape if need else 0, dtype=t.dtype, device=t.device) for t, need in zip(tensors, needs))
+    return tuple([empty(t.shape if need else (0,), t.dtype, t.device) for t, need in zip(tensors, needs)])
 
 
 def wanted_rows(gradients: tuple[Tensor, ...], needs: list[bool]) -> tuple:

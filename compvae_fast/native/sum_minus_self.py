@@ -10,7 +10,7 @@ def _options(h, pre, post, reduce) -> tuple[bool, bool, bool, bool]:
 
 
 def forward(h, offsets, lengths, pre, post, reduce, save):
-    out = torch.empty(h.shape, dtype=h.dtype, device=h.device)
+    out = native.empty(h.shape, h.dtype, h.device)
     sets = native.Sets(h, offsets, lengths)
     native.library().sum_minus_self_forward(sets.arguments, native.rows(h), native.rows(out),
                                             *_options(h, pre, post, reduce))

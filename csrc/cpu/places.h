@@ -62,12 +62,12 @@ inline void for_each_place(const Sets& sets, Body body) {
 }
 
 // body(worker, places, count, index of the first) for neighbouring blocks of a set: up to ABREAST together, where that
-// leaves every thread some.
+// leaves every thread some; of each set where one of them may be nearly all there is.
 constexpr int ABREAST = 8;
 template <class Worker, class Body>
 inline void for_each_run(const Sets& sets, Body body) {
     const int64_t blocks = blocks_of(sets.width), count = sets.count * blocks;
-    const int64_t fair = count / (sets.threads > 0 ? sets.threads : 1);
+    const int64_t fair = (sets.offsets || sets.lengths ? blocks : count) / (sets.threads > 0 ? sets.threads : 1);
     const int64_t together = fair < 1 ? 1 : fair < ABREAST ? fair : ABREAST, runs = (blocks + together - 1) / together;
     const int64_t units = sets.count * runs;
     const int threads = int(units < sets.threads ? units : sets.threads);

@@ -40,12 +40,6 @@ COMPVAE_INLINE VF narrow(const Wide<float>& x) {
 }
 COMPVAE_INLINE VD narrow(const Wide<double>& x) { return x.part[0]; }
 
-// Numbers in memory as float64, and back.
-COMPVAE_INLINE VD load_widened(const float* p) { return __builtin_convertvector(load<HalfVF>(p), VD); }
-COMPVAE_INLINE VD load_widened(const double* p) { return load<VD>(p); }
-COMPVAE_INLINE void store_narrowed(float* p, VD x) { store(p, __builtin_convertvector(x, HalfVF)); }
-COMPVAE_INLINE void store_narrowed(double* p, VD x) { store(p, x); }
-
 COMPVAE_INLINE double sum_of_lanes(VD x) {
     double r = 0;
     for (int i = 0; i < LANES / 2; ++i) r += x[i];
