@@ -5,6 +5,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <string>
+
 #include "common/arguments.h"
 
 namespace py = pybind11;
@@ -35,6 +37,7 @@ inline Tensor tensor(const py::handle& h) {
 }
 
 inline Sets sets_of(const py::tuple& t) {
+    if (t.size() != 11) throw py::type_error("sets: expected 11 numbers, got " + std::to_string(t.size()));
     Sets s;
     s.count = integer(t, 0);
     s.parts = integer(t, 1);

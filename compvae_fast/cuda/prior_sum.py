@@ -50,7 +50,7 @@ def backward(queue: Queue, grad_w, *arguments):
         members = _by_labels(native.index(labels), native.index(offsets), native.index(lengths), classes)
     total = members[1].numel()
     # the kernel sums over members: its sets are the classes
-    of_classes = (classes, total, sets.width, members[0].data_ptr(), 0, 0, 0, 0, 0, 1)
+    of_classes = (classes, total, sets.width, members[0].data_ptr(), 0, 0, 0, 0, 0, 0, 1)
     scratch = queue.scratch(of_classes)
     library().prior_sum_backward(
         queue.launch(scratch), sets.arguments, (native.rows(mu), native.rows(logvar)), classes,
