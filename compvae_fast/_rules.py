@@ -94,11 +94,13 @@ class Rules:
 
     def alike(self, arrays: dict[str, Any], *sides: tuple[str, ...]) -> None:
         """Float arrays of one shape and device; those of one side (names) of one dtype."""
-        first, like = next(iter(arrays.items()))
+        first = next(iter(arrays))
+        like = arrays[first]
         self.is_float(first, like)
         dtype, device, shape = like.dtype, like.device, like.shape
         for name, value in arrays.items():
-            if not isinstance(value, self.array) or value.dtype != dtype:
+            self.is_array(name, value)
+            if value.dtype != dtype:
                 self.is_float(name, value)
             if value.device != device:
                 self.same_device(name, value, first, like)

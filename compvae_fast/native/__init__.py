@@ -52,7 +52,9 @@ def rows(t: Tensor | None) -> tuple[int, ...] | None:
     if t is None:
         return None
     strides = t.stride()
-    return (t.data_ptr(), _DTYPES[t.dtype], *strides) if len(strides) == 3 else (t.data_ptr(), _DTYPES[t.dtype], 0, *strides)
+    if len(strides) == 3:
+        return t.data_ptr(), _DTYPES[t.dtype], *strides
+    return t.data_ptr(), _DTYPES[t.dtype], 0, *strides
 
 
 def per_set(t: Tensor | None) -> tuple[int, ...] | None:

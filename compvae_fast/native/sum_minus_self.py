@@ -1,7 +1,5 @@
 """sum_minus_self by the compiled kernels."""
 
-import torch
-
 from compvae_fast import native
 
 

@@ -75,7 +75,10 @@ def test_the_extreme_range(backend, index, dtype, count):
 @pytest.mark.parametrize("index", [i for i, (name, _) in enumerate(VARIANTS) if len(OPERATIONS[name].sides) == 2],
                          ids=[label(v) for v in VARIANTS if len(OPERATIONS[v[0]].sides) == 2])
 def test_a_few_huge_log_variances(backend, index):
-    """Of one side, among moderate ones: kernels that take quicker steps for those must see them. e^-100 is no normal float32."""
+    """Of one side, among moderate ones: kernels that take quicker steps for those must see them.
+
+    e^-100 is no normal float32.
+    """
     dtypes = (torch.float32, torch.float32)
     case = make(VARIANTS[index], (33, 2, 40), dtypes, means=False)
     case.rows["logvar_q"][5, ::7] = -100
