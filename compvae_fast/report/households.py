@@ -93,7 +93,10 @@ def temperature_response(model: CompVAE, seed: int, k: int = 100, degrees: tuple
         made = model.generate(labels, context=context, seed=seed)
         for panel, x in zip(axes, (true, made)):
             panel.plot(torch.arange(336) / 2, x.mean(0), color=colour, linewidth=1.0, label=f"{value:g} °C")
-    axes[0].legend(frameon=False, fontsize=7)
+    axes[0].legend(frameon=False, fontsize=7, ncols=len(degrees), loc="lower center")
+    limit = max(panel.get_ylim()[1] for panel in axes)
+    for panel in axes:
+        panel.set_ylim(-0.15 * limit, limit)
     _titles(axes, ("true", "generated"))
     _week(axes, "kW")
     return figure

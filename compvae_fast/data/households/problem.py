@@ -19,7 +19,7 @@ from .simulator import labels_of, temperature, under, weather, weeks
 TOWN = 2018
 KILOWATT = 1000.0
 _SHARES = 10_000
-_ALIKE = 8
+_ALIKE = 32
 
 
 class Pool:
@@ -103,7 +103,7 @@ class Households(Problem):
     ):
         """Simulated wholes [B, 336], kW, of these contracts at these temperatures [B, 168].
 
-        A temperature does not tell the calendar, the daylight or an event; they are those of one of the eight weeks
+        A temperature does not tell the calendar, the daylight or an event; they are those of one of the 32 weeks
         most alike in temperature, drawn at random, which then gets the temperature asked for.
         """
         self.check(features, context)
