@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -92,32 +94,46 @@ def read(
     place = {name: index for index, name in enumerate(names)}
     of = np.array([place[name] for name in owners], dtype=np.int64)
     seconds = _times(table, zone, of)
-    rows: list[np.ndarray] = []
-    where: list[tuple[int, int]] = []
-    left_out: list[str] = []
-    for index, name in enumerate(names):
-        mine = np.flatnonzero(of == index)
-        for monday, week, reason in _weeks(table, named[0], mine, seconds[mine], watts[mine], zone, _HALF_HOUR, fill):
-            if reason:
-                left_out.append(f"household {name!r}, week of {_date(monday)}: {reason}")
-            else:
-                rows.append(week)
-                where.append((index, monday))
-    mondays = sorted({monday for _, monday in where})
+    series = (np.flatnonzero(of == index) for index in range(len(names)))
+    weeks = (_weeks(table, named[0], mine, seconds[mine], watts[mine], zone, _HALF_HOUR, fill) for mine in series)
+    found, left_out = _gathered(names, weeks)
     degrees = None
     if temperature is not None:
+        mondays = sorted({monday for _, monday in found})
         degrees, without = _temperature(Table.read(temperature), zone, mondays, fill)
         left_out += without
-        kept = [i for i, (_, monday) in enumerate(where) if monday in degrees]
-        rows, where = [rows[i] for i in kept], [where[i] for i in kept]
-        mondays = [monday for monday in mondays if monday in degrees]
+        found = {where: week for where, week in found.items() if where[1] in degrees}
+    labels = None if metadata is None else _labels(Table.read(metadata), names)
+    return _record(names, found, left_out, labels, degrees)
+
+
+def _gathered(names: list[str], series: Iterable[Iterable[Any]]) -> tuple[dict[tuple[int, int], np.ndarray], list[str]]:
+    """The weeks of all households by (household, Monday), and why others are missing."""
+    found, left_out = {}, []
+    for index, weeks in enumerate(series):
+        for monday, week, reason in weeks:
+            if reason:
+                left_out.append(f"household {names[index]!r}, week of {_date(monday)}: {reason}")
+            else:
+                found[index, monday] = week
+    return found, left_out
+
+
+def _record(
+    names: list[str],
+    found: dict[tuple[int, int], np.ndarray],
+    left_out: list[str],
+    labels: Tensor | None = None,
+    degrees: dict[int, np.ndarray] | None = None,
+) -> Record:
+    mondays = sorted({monday for _, monday in found})
     number = {monday: index for index, monday in enumerate(mondays)}
     return Record(
-        watts=torch.tensor(np.array(rows).reshape(-1, HALF_HOURS), dtype=torch.float32),
-        household=torch.tensor([h for h, _ in where], dtype=torch.int64),
-        week=torch.tensor([number[monday] for _, monday in where], dtype=torch.int64),
+        watts=torch.tensor(np.array(list(found.values())).reshape(-1, HALF_HOURS), dtype=torch.float32),
+        household=torch.tensor([household for household, _ in found], dtype=torch.int64),
+        week=torch.tensor([number[monday] for _, monday in found], dtype=torch.int64),
         names=names,
-        labels=None if metadata is None else _labels(Table.read(metadata), names),
+        labels=labels,
         mondays=[_date(monday) for monday in mondays],
         temperature=None
         if degrees is None
@@ -151,28 +167,12 @@ def read_simbench(folder: str | Path, *, fill: int = 2) -> Record:
         seconds[index] = round(time.replace(tzinfo=datetime.UTC).timestamp())
     shapes = {loads["profile"][i]: profiles.numbers(f"{loads['profile'][i]}_pload", least=0.0) for i in homes}
     every, utc = np.arange(profiles.rows), ZoneInfo("UTC")
-    rows, where, left_out = [], [], []
     names = [loads["id"][i] for i in homes]
-    for index, load in enumerate(homes):
-        profile = loads["profile"][load]
-        column = f"{profile}_pload"
-        for monday, week, reason in _weeks(profiles, column, every, seconds, shapes[profile], utc, _HALF_HOUR, fill):
-            if reason:
-                left_out.append(f"household {names[index]!r}, week of {_date(monday)}: {reason}")
-            else:
-                rows.append(power[load] * week)
-                where.append((index, monday))
-    mondays = sorted({monday for _, monday in where})
-    return Record(
-        watts=torch.tensor(np.array(rows).reshape(-1, HALF_HOURS), dtype=torch.float32),
-        household=torch.tensor([h for h, _ in where], dtype=torch.int64),
-        week=torch.tensor([mondays.index(monday) for _, monday in where], dtype=torch.int64),
-        names=names,
-        labels=None,
-        mondays=[_date(monday) for monday in mondays],
-        temperature=None,
-        left_out=left_out,
+    weeks = (
+        _weeks(profiles, f"{profile}_pload", every, seconds, power[i] * shapes[profile], utc, _HALF_HOUR, fill)
+        for i, profile in ((i, loads["profile"][i]) for i in homes)
     )
+    return _record(names, *_gathered(names, weeks))
 
 
 def _times(table: Table, zone: ZoneInfo, of: np.ndarray) -> np.ndarray:
