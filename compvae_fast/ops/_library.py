@@ -313,7 +313,7 @@ def _remembered(ctx) -> tuple[list, list[Tensor]]:
 
 
 def _make_plain_function(operation: Operation) -> type[torch.autograd.Function]:
-    """The same for eager calls under no transform, at less cost; its arguments are the inputs, the others, the backend."""
+    """The same for eager calls under no transform, at less cost; arguments: the inputs, the others, the backend."""
     count_in, count_out = len(operation.inputs), len(operation.outputs)
     once = _make_once(operation)
 
