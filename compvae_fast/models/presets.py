@@ -221,7 +221,7 @@ _PRESETS: dict[str, tuple[CompVAEConfig, TrainingRecipe]] = {
         ),
         TrainingRecipe(
             batch=32,
-            steps=6_000,
+            steps=3_000,
             lr=2e-3,
             betas=(0.9, 0.99),
             lr_schedule="cosine",
