@@ -222,6 +222,17 @@ def test_another_run_s_folder_is_refused_by_name(capsys, folder):
     assert content(folder) == before
 
 
+def test_another_preset_s_run_is_refused_in_a_line_that_can_be_read(capsys, folder):
+    assert len(refuses(capsys, "train", "sines", "--steps=12", *OPTIONS, "--out", folder)) < 400
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(capsys, trained, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    for name in ("generate", "evaluate"):
+        more = ["--labels=1"] if name == "generate" else []
+        assert "cannot be written" in refuses(capsys, name, trained, *more, "--out", tmp_path / "x")
+
+
 def test_damaged_checkpoints_are_named_on_one_line(capsys, folder, tmp_path):
     newest = folder / "checkpoints" / LAST
     newest.write_bytes(newest.read_bytes()[:-1])

@@ -59,9 +59,20 @@ def nothing(model: CompVAE) -> Multiset:
     return Multiset.empty(range(config.first_label, config.first_label + config.num_labels))
 
 
+def context_of(model: CompVAE, degrees: float) -> Tensor | None:
+    """The external factors of a week of one temperature, \u00b0C; None where wholes have none."""
+    return torch.full((model.problem.context,), float(degrees)) if model.problem.context else None
+
+
 @torch.no_grad()
 def distribution(
-    model: CompVAE, multiset: Multiset, *, draws: int = DRAWS, seed: int = 0, noise: bool = False
+    model: CompVAE,
+    multiset: Multiset,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    noise: bool = False,
+    context: Tensor | None = None,
 ) -> Distribution:
     """The distribution of the whole of a multiset's parts, at a cost that does not depend on how many they are.
 
@@ -70,6 +81,7 @@ def distribution(
         draws: wholes drawn.
         seed: of the draws: the same one makes wholes that change little when the multiset does.
         noise: whether observation noise is added to the mean of p(x | z, w~).
+        context: external factors [C], where wholes have them.
     """
-    x = model.generate(counts=list(multiset.counts), n=draws, seed=seed, noise=noise)
+    x = model.generate(counts=list(multiset.counts), n=draws, seed=seed, noise=noise, context=context)
     return Distribution.of(x.flatten(1).cpu())

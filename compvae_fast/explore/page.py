@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from html import escape
 from importlib import resources
 
 import jinja2
@@ -12,18 +13,21 @@ import numpy as np
 import torch
 from bokeh.document import Document
 from bokeh.layouts import column, row
-from bokeh.models import Button, Column, ColumnDataSource, Div, NumeralTickFormatter, Spinner, Toggle
+from bokeh.models import Button, Column, ColumnDataSource, Div, NumeralTickFormatter, Slider, Spinner, Toggle
 from bokeh.plotting import figure
 
 from compvae_fast.data import sines
+from compvae_fast.data.households import CONTRACTS
 from compvae_fast.training import Run
 
-from .distribution import DRAWS, SHOWN, Distribution, distribution, nothing
+from .distribution import DRAWS, SHOWN, Distribution, context_of, distribution, nothing
 from .multiset import MOST, Multiset
 
 TRUE, MODEL, SAMPLE = "#1b1b1b", "#c2410c", "#57534e"
 TRUE_UP_TO = 1000
-BEGIN_WITH = {1: 2, 5: 1, 7: 1}
+BEGIN_WITH = {"sines": {1: 2, 5: 1, 7: 1}, "households": {label: 8 for label in range(1, 14)}}
+DEGREES = 8
+AXES = {"sines": "t", "households": "half hours from Monday, 0:00; kW"}
 _BUTTONS = """
 .bk-btn { border: 1px solid #d6d3d1; background: #fff; border-radius: 6px; font: inherit; color: #292524;
           padding: 0 .3rem; height: 30px; width: 100%; }
@@ -34,7 +38,7 @@ _INPUTS = """
 input.bk-input { border-radius: 6px; height: 30px; text-align: right; font: inherit;
                  font-variant-numeric: tabular-nums; }
 """
-_LABELS = ".bk-clearfix { font-size: 14px; line-height: 30px; }"
+_LABELS = ".bk-clearfix { font-size: 13px; line-height: 30px; white-space: nowrap; }"
 _NUMBERS = """
 .numbers { display: flex; flex-wrap: wrap; gap: .4rem 2rem; padding: .3rem 0 .2rem; }
 span { display: flex; flex-direction: column; font-variant-numeric: tabular-nums; }
@@ -50,7 +54,7 @@ class Page:
         self.document, self.run = document, run
         config = run.model.config
         self.multiset = nothing(run.model)
-        for label, count in BEGIN_WITH.items():
+        for label, count in BEGIN_WITH[run.model.problem.name].items():
             self.multiset = self.multiset.put(label, count)
         self.seed = 0
         self.generator = np.random.default_rng(0)
@@ -59,10 +63,17 @@ class Page:
         self.truth = ColumnDataSource({name: [] for name in ("t", "mean", "low", "high")})
         self.samples = ColumnDataSource({"t": [], "x": []})
         self.peaks = ColumnDataSource({"left": [], "right": [], "draws": []})
+        self._name_width = 64 if run.model.problem.name == "sines" else 116
         self.spinners = {label: self._spinner(label) for label in self.multiset.labels}
         self.numbers = Div(name="numbers", sizing_mode="stretch_width", stylesheets=[_NUMBERS])
         self.noise = Toggle(label="observation noise", width=128, stylesheets=[_BUTTONS])
         self.beside = Toggle(label="the truth beside it", width=128, stylesheets=[_BUTTONS])
+        self.temperature = Slider(
+            start=-15, end=35, value=DEGREES, step=1, title="temperature all week, \u00b0C", width=350,
+            visible=run.model.problem.context > 0,
+        )
+        self.temperature.on_change("value", lambda attr, old, new: self.follow())
+        self.beside.visible = run.model.problem.name == "sines"  # another truth takes seconds to simulate
         for toggle in (self.noise, self.beside):
             toggle.on_change("active", lambda attr, old, new: self.follow())
         document.title = f"CompVAE: {config.preset}"
@@ -91,7 +102,10 @@ class Page:
         """Bring the figures and numbers up to date."""
         self._waits = False
         begun = time.perf_counter()
-        seen = distribution(self.run.model, self.multiset, seed=self.seed, noise=self.noise.active)
+        seen = distribution(
+            self.run.model, self.multiset, seed=self.seed, noise=self.noise.active,
+            context=context_of(self.run.model, self.temperature.value),
+        )
         t = np.arange(len(seen.mean))
         low, lower, upper, high = seen.quantiles
         self.curves.data = {"t": t, "mean": seen.mean, "low": low, "lower": lower, "upper": upper, "high": high}
@@ -129,7 +143,7 @@ class Page:
 
     def _spinner(self, label: int) -> Spinner:
         spinner = Spinner(
-            value=self.multiset.count(label), low=0, high=MOST, step=1, mode="int", width=110, stylesheets=[_INPUTS],
+            value=self.multiset.count(label), low=0, high=MOST, step=1, mode="int", width=100, stylesheets=[_INPUTS],
             name=f"count-{label}",
         )
         spinner.on_change("value", partial(self._typed, label))
@@ -148,7 +162,8 @@ class Page:
                 "×10": lambda label=label: self.multiset.put(label, 10 * self.multiset.count(label)),
             }
             less, more, times = (self._button(text, step, f"{text}{label}", 44) for text, step in steps.items())
-            rows.append(row(Div(text=f"label {label}", width=64, stylesheets=[_LABELS]), less, spinner, more, times))
+            name = Div(text=_name(self.run, label), width=self._name_width, stylesheets=[_LABELS])
+            rows.append(row(name, less, spinner, more, times))
         every = {
             "repeat all": lambda: self.multiset.repeated(2),
             "halve all": lambda: self.multiset.halved(),
@@ -158,7 +173,7 @@ class Page:
         buttons = [self._button(text, step, text, 79) for text, step in every.items()]
         again = Button(label="new draws", width=78, stylesheets=[_BUTTONS], name="new draws")
         again.on_click(self._again)
-        return column(*rows, row(*buttons), row(again, self.noise, self.beside), name="controls")
+        return column(self.temperature, *rows, row(*buttons), row(again, self.noise, self.beside), name="controls")
 
     def _button(self, text: str, step: Callable[[], Multiset], name: str, width: int) -> Button:
         button = Button(label=text, width=width, stylesheets=[_BUTTONS], name=name)
@@ -170,7 +185,9 @@ class Page:
         self.follow()
 
     def _whole(self) -> figure:
-        plot = _figure(height=380, name="whole", x_axis_label="t", tools="pan,wheel_zoom,box_zoom,reset,save,hover")
+        axis = AXES[self.run.model.problem.name]
+        tools = "pan,wheel_zoom,box_zoom,reset,save,hover"
+        plot = _figure(height=380, name="whole", x_axis_label=axis, tools=tools)
         plot.hover.tooltips = [("t", "@t"), ("mean", "@mean{0,0.00}"), ("9 in 10", "@low{0,0.00} to @high{0,0.00}")]
         plot.hover.mode = "vline"
         common = {"x": "t", "source": self.curves}
@@ -211,6 +228,13 @@ def _figure(**options) -> figure:
     plot.axis.axis_line_color = plot.axis.major_tick_line_color = plot.axis.minor_tick_line_color = "#a8a29e"
     plot.axis.axis_label_text_font_style = "normal"
     return plot
+
+
+def _name(run: Run, label: int) -> str:
+    """What a label is called beside its count."""
+    if run.model.problem.name == "households":
+        return escape(str(CONTRACTS[label - 1].name))
+    return f"label {label}"
 
 
 def _brief(value: float) -> str:

@@ -20,7 +20,7 @@ from tornado.ioloop import IOLoop
 from compvae_fast.training import BadInput, Run
 from compvae_fast.training.files import reason
 
-from .distribution import distribution, nothing
+from .distribution import context_of, distribution, nothing
 from .page import Page
 
 
@@ -36,15 +36,18 @@ def serve(
         browser: whether to open it in the user's browser.
         tell: called with the page's address once it is served.
 
-    Raises BadInput where the port or the address cannot be had.
+    Raises BadInput for a problem whose parts have features, and where the port or the address cannot be had.
     """
+    if run.model.problem.features:
+        raise BadInput(f"run: expected one of wholes that labels alone describe, got one of {run.model.problem.name!r}")
     if not 0 <= port <= 65535:
         raise BadInput(f"--port: expected 0 to 65535, got {port}")
     try:
         sockets, port = bind_sockets(address, port)
     except OSError as error:
         raise BadInput(f"--port, --address: {address}:{port} cannot be served: {reason(error)}") from error
-    distribution(run.model, nothing(run.model))  # what a first call sets up, before the first visitor waits for it
+    # what a first call sets up, before the first visitor waits for it
+    distribution(run.model, nothing(run.model), context=context_of(run.model, 0.0))
     logging.getLogger("bokeh").setLevel(logging.WARNING)
     logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)  # a tab that is closed is no news
     logging.getLogger("tornado.access").setLevel(logging.ERROR)

@@ -71,4 +71,6 @@ def new_output(path: Path, *, overwrite: bool) -> Path:
         raise BadInput(f"--out: {path} exists already; choose another name or pass --overwrite")
     if not path.parent.is_dir():
         raise BadInput(f"--out: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise BadInput(f"--out: the folder {path.parent} cannot be written")
     return path

@@ -196,7 +196,8 @@ def settle(folder: RunFolder, config: TrainingConfig) -> TrainingConfig:
         settled = config.settled(horizon=there["horizon"], threads=there["threads"])
         different = differences(there, settled.identity())
         if different:
-            raise BadInput(f"--out: {folder.path} holds another run: {'; '.join(different)}")
+            more = f"; and {len(different) - 3} more" if len(different) > 3 else ""
+            raise BadInput(f"--out: {folder.path} holds another run: {'; '.join(different[:3])}{more}")
         return settled
     return config.settled(horizon=config.steps, threads=torch.get_num_threads())
 

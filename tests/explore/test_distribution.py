@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from compvae_fast.explore import Distribution, distribution
-from compvae_fast.explore.distribution import nothing
+from compvae_fast.explore.distribution import context_of, nothing
 from compvae_fast.models import CompVAE
 
 
@@ -38,3 +38,14 @@ def test_a_million_parts_of_each_label_and_none_at_all_are_distributions():
     for count in (0, 10**6):
         seen = distribution(made, nothing(made).put(3, count).put(9, count), draws=16)
         assert np.isfinite(seen.quantiles).all() and np.isfinite(seen.peaks).all()
+
+
+def test_neighbourhoods_follow_the_temperature():
+    made = CompVAE.from_preset("households-small", hidden=8)
+    with torch.no_grad():
+        for values in made.parameters():  # whose last layers begin at zero
+            values += 0.1 * torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
+    multiset = nothing(made).put(1, 50)
+    cold, warm = (distribution(made, multiset, draws=16, context=context_of(made, degrees)) for degrees in (-5, 25))
+    assert cold.mean.shape == (336,) and not np.allclose(cold.mean, warm.mean)
+    assert context_of(model(), 10.0) is None

@@ -1,5 +1,6 @@
 """The page as a visitor has it, in a real browser; and the command that serves it, where it refuses."""
 
+import dataclasses
 import re
 import shutil
 import signal
@@ -10,6 +11,8 @@ import pytest
 from training.tiny import start, trained  # noqa: F401
 
 from compvae_fast.cli import main
+from compvae_fast.models import CompVAE
+from compvae_fast.training import BadInput, load_run
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync"]
@@ -142,6 +145,15 @@ def test_a_port_in_use_is_said_in_a_line(capsys, trained):  # noqa: F811
     assert f"127.0.0.1:{port} cannot be served: Address already in use" in line
     assert "--port: expected 0 to 65535, got 70000" in refused(capsys, trained, "--port=70000")
     assert "cannot be served" in refused(capsys, trained, "--address=203.0.113.1")
+
+
+def test_parts_that_labels_alone_do_not_describe_are_refused_in_a_line(trained):  # noqa: F811
+    pytest.importorskip("bokeh", reason="bokeh is not installed")
+    from compvae_fast.explore.server import serve
+
+    run = dataclasses.replace(load_run(trained), model=CompVAE.from_preset("dots-small", hidden=8))
+    with pytest.raises(BadInput, match="run: expected one of wholes that labels alone describe, got one of 'dots'"):
+        serve(run, port=0, browser=False)
 
 
 def test_a_run_that_is_not_there_is_said_in_a_line(capsys, tmp_path):
