@@ -55,7 +55,8 @@ def _built() -> Path:
     import pybind11
 
     include = Path(__file__).parent / "include"
-    headers = [*(ROOT / "csrc").rglob("*.h"), *include.glob("*.h")]
+    csrc = ROOT / "csrc"  # of its headers those that the CUDA sources read
+    headers = [csrc / "bindings.h", *(csrc / "common").glob("*.h"), *(csrc / "cuda").glob("*.h"), *include.glob("*.h")]
     sources = [*sorted((ROOT / "csrc/cuda").glob("*.cu")), ROOT / "csrc/cuda_bindings.cpp"]
     common = hashlib.sha256(repr((OPTIONS, sys.version, pybind11.__version__)).encode())
     for header in sorted(headers):
