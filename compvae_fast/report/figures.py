@@ -29,7 +29,7 @@ DASHES: dict[str, Any] = {"color": TRUE, "linewidth": 0.9, "linestyle": (0, (4, 
 
 def losses(rows: list[dict[str, Any]]) -> Figure:
     """The losses over the steps, in bits, on a logarithmic scale (linear within one bit of zero)."""
-    figure, (axes,) = _grid(1, 1, height=3.6)
+    figure, (axes,) = grid(1, 1, height=3.6)
     taken = [row for row in rows if row["total_bits"] is not None]
     steps = [row["step"] for row in taken]
     for name, (label, colour) in TERMS.items():
@@ -44,7 +44,7 @@ def losses(rows: list[dict[str, Any]]) -> Figure:
 
 def distances(rows: list[dict[str, Any]]) -> Figure:
     """Energy distances over the number of parts: the model beside what needs no learning."""
-    figure, (axes,) = _grid(1, 1, height=3.6)
+    figure, (axes,) = grid(1, 1, height=3.6)
     sizes = [row["k"] for row in rows]
     shown = {name: label for name, label in DISTANCES.items() if name in rows[0]}
     for name, label in shown.items():
@@ -74,7 +74,8 @@ def band(axes: Axes, seen: torch.distributions.Normal, row: int, colour: str) ->
     axes.plot(mean, color=colour, linewidth=1.2)
 
 
-def _grid(rows: int, columns: int, *, height: float) -> tuple[Figure, list[Axes]]:
+def grid(rows: int, columns: int, *, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of small panels in the report's style, row by row; ``height`` of a row in inches."""
     figure = Figure(figsize=(8.0, height * rows), dpi=130, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel().tolist()
     for panel in axes:
@@ -84,7 +85,8 @@ def _grid(rows: int, columns: int, *, height: float) -> tuple[Figure, list[Axes]
     return figure, axes
 
 
-def _titles(axes: list[Axes], titles: tuple[str, ...]) -> None:
+def titled(axes: list[Axes], titles: tuple[str, ...]) -> None:
+    """Puts titles above the first panels."""
     for panel, title in zip(axes, titles):
         panel.set_title(title, fontsize=10)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from compvae_fast.models import CompVAE
 from compvae_fast.random import fold
 
-from .figures import DASHES, MODEL, SECOND, TRUE, _grid, _titles
+from .figures import DASHES, MODEL, SECOND, TRUE, grid, titled
 from .household_measures import Cases
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -26,7 +26,7 @@ def household_reconstructions(model: CompVAE, seed: int, k: int = 100) -> Figure
     x, x1 = cases.x, pyramid.down(cases.x)
     rough = pyramid.down(seen.draw(fold(seed, 1)))
     spread = pyramid.down(seen.stddev)
-    figure, axes = _grid(3, 1, height=1.9)
+    figure, axes = grid(3, 1, height=1.9)
     panels = (
         ("X1, hourly means", x1, pyramid.down(seen.mean), spread),
         ("the curve given the true X1", x, seen.given(x1), None),
@@ -47,7 +47,7 @@ def household_reconstructions(model: CompVAE, seed: int, k: int = 100) -> Figure
 @torch.no_grad()
 def household_weeks(model: CompVAE, seed: int, sizes: tuple[int, ...] = (50, 150, 300)) -> Figure:
     """Generated weeks beside true ones of the same contracts and temperature, one row a size (thesis fig. 9.13 d)."""
-    figure, axes = _grid(len(sizes), 2, height=1.7)
+    figure, axes = grid(len(sizes), 2, height=1.7)
     for row, k in enumerate(sizes):
         cases = Cases(model, 1, k, k, fold(seed, k))
         labels, context = cases.labels.expand(DRAWS, -1), cases.context.expand(DRAWS, -1)
@@ -59,7 +59,7 @@ def household_weeks(model: CompVAE, seed: int, sizes: tuple[int, ...] = (50, 150
                 panel.plot(torch.arange(336) / 2, line, color=colour, linewidth=0.8, alpha=1.0 - 0.2 * draw)
             panel.set_ylim(0, limit)
         axes[2 * row].set_ylabel(f"K = {k}, kW", fontsize=9)
-    _titles(axes, ("true", "generated"))
+    titled(axes, ("true", "generated"))
     _week(axes)
     return figure
 
@@ -84,7 +84,7 @@ def grid_histograms(found: dict[str, tuple[Tensor, Tensor]]) -> Figure:
 def temperature_response(model: CompVAE, seed: int, k: int = 100, degrees: tuple[float, ...] = (-5, 5, 15)) -> Figure:
     """The mean week of one neighbourhood at temperatures that are the same all week, true and generated."""
     cases = Cases(model, 1, k, k, seed)
-    figure, axes = _grid(1, 2, height=2.4)
+    figure, axes = grid(1, 2, height=2.4)
     colours = (SECOND, TRUE, MODEL)
     for value, colour in zip(degrees, colours):
         context = torch.full((32, 168), float(value))
@@ -97,7 +97,7 @@ def temperature_response(model: CompVAE, seed: int, k: int = 100, degrees: tuple
     limit = max(panel.get_ylim()[1] for panel in axes)
     for panel in axes:
         panel.set_ylim(-0.15 * limit, limit)
-    _titles(axes, ("true", "generated"))
+    titled(axes, ("true", "generated"))
     _week(axes, "kW")
     return figure
 

@@ -12,7 +12,7 @@ from compvae_fast.random import fold
 from compvae_fast.training import Run
 
 from .chapter import Chapter, Section
-from .figures import SECOND, TRUE, _grid
+from .figures import SECOND, TRUE, grid
 from .household_measures import grid_measures, household_distances, household_measures
 from .households import grid_histograms, household_reconstructions, household_weeks, temperature_response
 from .measures import separation, whole_and_aggregate
@@ -39,7 +39,7 @@ APART = (50, 150)
 
 def apart(seed: int) -> Figure:
     """True weeks beside the sum of the same contracts' households, each in a week of its own."""
-    figure, axes = _grid(1, len(APART), height=2.2)
+    figure, axes = grid(1, len(APART), height=2.2)
     for panel, k in zip(axes, APART):
         asked = PROBLEM.describe(1, k, k_min=k, k_per_batch=1, seed=fold(seed, k))
         whole, _ = whole_and_aggregate(PROBLEM, asked, 1, seed)

@@ -13,7 +13,7 @@ from compvae_fast.random import fold
 from compvae_fast.training import Run
 
 from .chapter import Chapter, Section
-from .figures import DASHES, MODEL, SECOND, TRUE, _grid, _titles, band, listed
+from .figures import DASHES, MODEL, SECOND, TRUE, band, grid, listed, titled
 from .measures import EditCase, measure, measure_edits, separation, whole_and_aggregate
 from .sections import distances_section, edits_section, losses_section, separation_section
 from .verdict import shortfalls
@@ -34,7 +34,7 @@ EDITED = 256
 def composition(model: CompVAE, seed: int) -> Figure:
     """Parts drawn from their prior, and the wholes as they come together, one row a part."""
     parts = model.prior_parts(list(COMPOSED), seed=seed)
-    figure, axes = _grid(len(COMPOSED), 2, height=1.25)
+    figure, axes = grid(len(COMPOSED), 2, height=1.25)
     for row, label in enumerate(COMPOSED):
         alone = model.decode(parts.subset([row]))
         together = model.decode(parts.subset(range(row + 1)))
@@ -42,37 +42,37 @@ def composition(model: CompVAE, seed: int) -> Figure:
             band(panel, seen, 0, colour)
         axes[2 * row].set_ylabel(f"label {label}", fontsize=9)
         axes[2 * row + 1].set_ylabel(f"K = {row + 1}", fontsize=9)
-    _titles(axes, ("the part alone", "all parts so far"))
+    titled(axes, ("the part alone", "all parts so far"))
     return figure
 
 
 @torch.no_grad()
 def single_parts(model: CompVAE, seed: int) -> Figure:
     """Several draws of one part, the model's beside true ones, one row a label; the first of two equal periods."""
-    figure, axes = _grid(len(SHOWN_LABELS), 2, height=1.4)
+    figure, axes = grid(len(SHOWN_LABELS), 2, height=1.4)
     for row, label in enumerate(SHOWN_LABELS):
         _beside(
             axes[2 * row : 2 * row + 2], model, torch.tensor([label]), fold(seed, label), f"label {label}", sines.PERIOD
         )
-    _titles(axes, ("true", "generated"))
+    titled(axes, ("true", "generated"))
     return figure
 
 
 @torch.no_grad()
 def generated(model: CompVAE, sizes: list[int], seed: int) -> Figure:
     """Generated wholes beside true ones of the same labels, one row a number of parts."""
-    figure, axes = _grid(len(sizes), 2, height=1.4)
+    figure, axes = grid(len(sizes), 2, height=1.4)
     for row, k in enumerate(sizes):
         labels, _ = sines.sample_labels(1, k, k_min=k, k_per_batch=1, seed=fold(seed, k))
         _beside(axes[2 * row : 2 * row + 2], model, labels[0], fold(seed, k), f"K = {k}", sines.LENGTH)
-    _titles(axes, ("true", "generated"))
+    titled(axes, ("true", "generated"))
     return figure
 
 
 @torch.no_grad()
 def reconstructions(model: CompVAE, sizes: list[int], seed: int) -> Figure:
     """True wholes, and the mean of p(x | z, w~) of their encoding with its band of two deviations."""
-    figure, axes = _grid((len(sizes) + 1) // 2, 2, height=1.7)
+    figure, axes = grid((len(sizes) + 1) // 2, 2, height=1.7)
     for panel, k in zip(axes, sizes):
         case = sines.draw(1, k, k_min=k, k_per_batch=1, seed=fold(seed, k))
         seen = model.decode(model.encode(case.x, case.labels, seed=seed))
@@ -85,7 +85,7 @@ def reconstructions(model: CompVAE, sizes: list[int], seed: int) -> Figure:
 @torch.no_grad()
 def editing(model: CompVAE, seed: int) -> Figure:
     """Observed wholes with their last part taken away, and with another one put in, beside the truth."""
-    figure, axes = _grid(len(EDITED_SIZES), 3, height=1.7)
+    figure, axes = grid(len(EDITED_SIZES), 3, height=1.7)
     for row, k in enumerate(EDITED_SIZES):
         case = EditCase.draw(model, 1, k, fold(seed, k))
         labels = case.labels[0].tolist()
@@ -114,7 +114,7 @@ def _beside(axes: list[Axes], model: CompVAE, labels: Tensor, seed: int, caption
 
 def apart(seed: int) -> Figure:
     """True wholes beside the sum of the same parts, each saturated alone (paper figure 2, thesis figure 9.5)."""
-    figure, axes = _grid(len(APART), 2, height=1.5)
+    figure, axes = grid(len(APART), 2, height=1.5)
     for row, k in enumerate(APART):
         asked = sines.PROBLEM.describe(2, k, k_min=k, k_per_batch=1, seed=fold(seed, k))
         for column in range(2):
