@@ -5,7 +5,9 @@ import torch
 from training.tiny import trained  # noqa: F401
 
 from compvae_fast.data import sines
-from compvae_fast.report.measures import EditCase, measure, measure_edits
+from compvae_fast.data.problem import Description
+from compvae_fast.models import CompVAE
+from compvae_fast.report.measures import EditCase, _compare, measure, measure_edits
 from compvae_fast.training import BadInput, load_run
 
 
@@ -97,3 +99,13 @@ def test_edits_are_judged_against_their_own_truth(model):
     assert set(row) == {"k", "decoded", "removed", "added"} and all(row[name] > 0 for name in row)
     with pytest.raises(BadInput, match="different labels"):
         measure_edits(model, sizes=(10,))
+
+
+def test_wholes_that_do_not_vary_have_no_distance():
+    """Dots of one colour make the same image whatever their intensities."""
+    model = CompVAE.from_preset("dots-small")
+    same = Description(torch.tensor([[2, 2]]), None, torch.tensor([[[0.1, 0.2], [-0.5, 0.3]]]))
+    found = _compare(model, same, 0, 8, seed=0)
+    assert math.isnan(found["model"]) and math.isnan(found["floor"]) and math.isfinite(found["amplitude"])
+    different = _compare(model, same._replace(labels=torch.tensor([[2, 1]])), 0, 8, seed=0)
+    assert math.isfinite(different["model"])
