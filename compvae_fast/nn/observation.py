@@ -89,7 +89,7 @@ class LogisticObservation(Observation):
 
     >>> sharp = LogisticObservation(torch.full((1, 2), 0.5), torch.tensor(-9.0))
     >>> (sharp.draw(0) * 255).tolist()
-    [[127.0, 128.0]]
+    [[128.0, 127.0]]
     """
 
     def __init__(self, mu: Tensor, log_scale: Tensor) -> None:

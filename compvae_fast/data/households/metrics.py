@@ -10,6 +10,7 @@ HALF_HOURS_PER_HOUR = 2
 def peak(x: Tensor) -> Tensor:
     """The largest value of every curve [B, T] -> [B].
 
+    >>> import torch
     >>> peak(torch.tensor([[1.0, 5.0, 2.0]]))
     tensor([5.])
     """
@@ -19,6 +20,7 @@ def peak(x: Tensor) -> Tensor:
 def sustained_peak(x: Tensor, hours: float = 8.0) -> Tensor:
     """The largest value that every curve of half hours [B, T] reaches for so many hours in total, [B].
 
+    >>> import torch
     >>> sustained_peak(torch.tensor([[1.0, 5.0, 2.0, 4.0]]), hours=1.0)
     tensor([4.])
     """
@@ -33,6 +35,7 @@ def flexibility(x: Tensor) -> Tensor:
 
     Source: thesis 9.3.3.
 
+    >>> import torch
     >>> flexibility(torch.tensor([[1.0, 5.0, 3.0]]))
     tensor([4.])
     """
