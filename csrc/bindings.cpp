@@ -16,7 +16,7 @@ void released(F f) {
     f();
 }
 
-// Asks for huge pages where the memory has not been touched: a page of 4 KiB costs about as much as filling it four times.
+// Asks for huge pages where the memory has not been touched: by pages of 4 KiB that takes longer than the kernels.
 void advise_huge_pages(int64_t address, int64_t bytes) {
 #if defined(MADV_HUGEPAGE)
     constexpr int64_t PAGE = 2 << 20;

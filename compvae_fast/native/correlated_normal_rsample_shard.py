@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from compvae_fast import native
@@ -20,7 +19,7 @@ def sums(inputs: tuple[Tensor, ...], shard: Shard, density: bool) -> Tensor:
 
 def sample(inputs: tuple[Tensor, ...], shard: Shard, stats: Tensor) -> Tensor:
     sets, stats = sets_of(inputs[0], shard), stats_of(stats, inputs)
-    w = torch.empty(inputs[0].shape, dtype=inputs[0].dtype)
+    w = native.empty(inputs[0].shape, inputs[0].dtype, inputs[0].device)
     native.library().correlated_normal_rsample_shard_sample(
         sets.arguments, tuple(map(native.rows, inputs)), native.rows(w), stats.data_ptr(),
         *_options(inputs, shard))
