@@ -13,9 +13,11 @@ from tqdm import tqdm
 import compvae_fast
 from compvae_fast import generation, report
 from compvae_fast.bench.command import bench
+from compvae_fast.data.households import RecordFiles
+from compvae_fast.data.households.files import PLACES
 from compvae_fast.models import CompVAEConfig, TrainingRecipe, preset_config, presets, recipe
 from compvae_fast.streaming import open_parts
-from compvae_fast.training import BadInput, Trained, TrainingConfig, load_run, paced, train
+from compvae_fast.training import BadInput, Run, Trained, TrainingConfig, load_run, paced, train
 from compvae_fast.training.files import new_output, write_json
 from compvae_fast.training.threads import at_most
 
@@ -56,6 +58,7 @@ def _train(options: Namespace) -> int:
         config = TrainingConfig(
             model=CompVAEConfig(**vars(options.model), preset=options.preset),
             recipe=TrainingRecipe(**vars(options.recipe)),
+            data=_records(options.data),
             **{name: options[name] for name in settings},
         )
     except (ValueError, TypeError) as error:
@@ -90,7 +93,14 @@ def _train_arguments(parser: ArgumentParser, preset: str) -> None:
     del defaults["recipe"]["steps"], defaults["model"]["preset"]
     parser.add_class_arguments(TrainingRecipe, "recipe", skip={"steps"})
     parser.add_class_arguments(CompVAEConfig, "model", skip={"preset"})
+    parser.add_class_arguments(RecordFiles, "data", skip={"sha256"})
     parser.set_defaults(defaults)
+
+
+def _records(options: Namespace) -> RecordFiles | None:
+    """Users' files, where any is named."""
+    named = any(getattr(options, name) is not None for name in PLACES)
+    return RecordFiles(**vars(options)) if named else None
 
 
 def _ending(ended: Trained, steps: int, out: str) -> int:
@@ -217,7 +227,7 @@ def _edit_arguments(parser: ArgumentParser, _preset: str) -> None:
 def _evaluate(options: Namespace) -> int:
     """Measure a run's wholes against true ones: distances, amplitude, bits, bounds and edits."""
     out = None if options.out is None else new_output(Path(options.out), overwrite=options.overwrite)
-    trained = load_run(options.run)
+    trained = _measured(options.run)
     rows = report.measure(
         trained.model,
         sizes=options.sizes,
@@ -250,8 +260,18 @@ def _report(options: Namespace) -> int:
 
 def _write_report(run: str, options: Namespace) -> int:
     settings = {name: options[name] for name in ("n", "multisets", "importance", "seed")}
-    print(report.write_report(load_run(run), **settings))
+    print(report.write_report(_measured(run), **settings))
     return 0
+
+
+def _measured(path: str) -> Run:
+    """The run at ``path``, and what true wholes are made of."""
+    run = load_run(path)
+    try:
+        run.model.problem.open()
+    except (OSError, ValueError, ImportError) as error:
+        raise BadInput(str(error)) from error
+    return run
 
 
 def _report_arguments(parser: ArgumentParser, _preset: str) -> None:

@@ -53,6 +53,7 @@ class Problem:
         context: C, how many numbers the external factors of a whole are.
         grows_with_parts: whether x is proportional to K; the scale by which K divides is then K, else 1.
         recipe_options: fields of ``models.TrainingRecipe`` that ``wholes`` takes.
+        most_parts: the largest K that ``draw`` can serve, and most_measured that ``wholes`` can; None where any.
         takes_within: whether ``wholes`` takes ``within``, smallest and largest label, and then waits for no device.
     """
 
@@ -64,7 +65,12 @@ class Problem:
     context: int = 0
     grows_with_parts: bool
     recipe_options: tuple[str, ...] = ()
+    most_parts: int | None = None
+    most_measured: int | None = None
     takes_within: bool = False
+
+    def open(self) -> None:
+        """Read what wholes are made of, where that is files: raises ValueError or OSError, naming them."""
 
     def wholes(
         self,

@@ -232,7 +232,7 @@ def _figure(**options) -> figure:
 
 def _name(run: Run, label: int) -> str:
     """What a label is called beside its count."""
-    if run.model.problem.name == "households":
+    if run.model.problem.name == "households" and run.model.config.num_labels > 1:
         return escape(str(CONTRACTS[label - 1].name))
     return f"label {label}"
 

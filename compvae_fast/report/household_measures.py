@@ -10,25 +10,27 @@ from torch import Tensor
 
 from compvae_fast.data import metrics
 from compvae_fast.data.households.metrics import distance, flexibility, peak, sustained_peak
-from compvae_fast.data.households.problem import Households
+from compvae_fast.data.households.problem import Neighbourhoods
 from compvae_fast.models import CompVAE
 from compvae_fast.nn import HierarchicalObservation
 from compvae_fast.random import Stream, fold
 from compvae_fast.training import BadInput
 
-SIZES = (50, 100, 150, 300)
+from .measures import sizes_of
+
 GRID = {"peak": peak, "sustained": sustained_peak, "flexibility": flexibility}
 
 
-def _town(model: CompVAE) -> Households:
-    if not isinstance(model.problem, Households):
+def town_of(model: CompVAE) -> Neighbourhoods:
+    """What true weeks a model of neighbourhoods is measured by. Raises BadInput for another model."""
+    if not isinstance(model.problem, Neighbourhoods):
         raise BadInput(f"model: expected one of the problem 'households', got {model.problem.name!r}")
     return model.problem
 
 
 @torch.no_grad()
 def household_distances(
-    model: CompVAE, *, sizes: tuple[int, ...] = SIZES, n: int = 1000, multisets: int = 2, seed: int = 0
+    model: CompVAE, *, sizes: tuple[int, ...] | None = None, n: int = 1000, multisets: int = 2, seed: int = 0
 ) -> list[dict[str, Any]]:
     """One row per number of households: energy distances to true weeks of the same contracts.
 
@@ -36,16 +38,17 @@ def household_distances(
     wholes are told its temperature alone.
 
     Args:
-        sizes: the K. n: generated wholes, and true ones, per multiset of labels. multisets: random ones per K.
+        sizes: the K; None: ``sizes_of`` the problem. n: generated wholes, and true ones, per multiset of labels.
+        multisets: random ones per K.
 
     Returns rows {"k", "model", "floor", "gaussian", "independent", "amplitude", "level", "spread"}: distances to true
     wholes of the model, of other true wholes, of a Gaussian fitted to those, and of households without common causes;
     the ratios, generated to true, of the deviation of all values, of the mean, and of the deviation between wholes.
     Source of the distance: ``data.metrics.energy_distance``.
     """
-    town = _town(model)
+    town = town_of(model)
     rows = []
-    for k in sizes:
+    for k in sizes_of(town) if sizes is None else sizes:
         sums: dict[str, float] = {}
         for i in range(multisets):
             own = fold(fold(fold(seed, Stream.EVALUATION), k), i)
@@ -72,7 +75,7 @@ class Cases:
     """True wholes with their description, K uniform, of weeks after the training's; everything per household in kW."""
 
     def __init__(self, model: CompVAE, n: int, k_min: int, k_max: int, seed: int) -> None:
-        self.model, self.town = model, _town(model)
+        self.model, self.town = model, town_of(model)
         self.seed = fold(seed, Stream.EVALUATION)
         asked = self.town.describe(n, k_max, k_min=k_min, seed=self.seed)
         assert asked.offsets is not None and asked.context is not None

@@ -14,8 +14,19 @@ from compvae_fast.random import Stream, fold
 from compvae_fast.training import BadInput
 
 SIZES = {"sines": (1, 2, 4, 8, 16, 30), "dots": (1, 2, 4, 5, 8, 12), "households": (50, 100, 150, 300)}
+# true wholes of K of a record's households differ too little where K is most of them
+_SHARES = (0.125, 0.25, 0.5)
 # a neighbourhood less a household is no matter of an edit that could be told from noise
 EDIT_SIZES = {"sines": (2, 4, 8), "dots": (2, 4, 8), "households": ()}
+
+
+def sizes_of(problem: Problem) -> tuple[int, ...]:
+    """The K that a problem is measured at: those of ``SIZES`` up to half of the parts there are, or shares of these."""
+    sizes, most = SIZES[problem.name], problem.most_measured
+    if most is None:
+        return sizes
+    fitting = tuple(k for k in sizes if k <= most / 2)
+    return fitting if len(fitting) > 1 else tuple(sorted({max(1, int(share * most)) for share in _SHARES}))
 
 
 @torch.no_grad()
@@ -32,7 +43,7 @@ def measure(
     """One row per number of parts K: distances, amplitude, bits and bounds.
 
     Args:
-        sizes: the K; None: ``SIZES`` of the problem.
+        sizes: the K; None: ``sizes_of`` the problem.
         n: generated wholes, and true ones, per multiset of labels.
         multisets: random multisets per K, over which distances and amplitude are averaged.
         importance: posterior samples of the importance-weighted bound.
@@ -45,13 +56,16 @@ def measure(
     moments behind the exact tanh; the ratio of standard deviations; mean losses in bits; bounds in nats.
     Raises BadInput for numbers that are too small.
     """
-    sizes = SIZES[model.problem.name] if sizes is None else sizes
+    sizes = sizes_of(model.problem) if sizes is None else sizes
     least = {"n": (n, 2), "multisets": (multisets, 1), "importance": (importance, 1), "bound_sets": (bound_sets, 1)}
     for name, (given, smallest) in least.items():
         if given < smallest:
             raise BadInput(f"{name}: expected at least {smallest}, got {given}")
     if not sizes or min(sizes) < 1:
         raise BadInput(f"sizes: expected at least one size, each at least 1, got {sizes}")
+    most = model.problem.most_measured
+    if most is not None and max(sizes) > most:
+        raise BadInput(f"sizes: expected at most {most}, the parts that there are to measure by, got {max(sizes)}")
     rows = []
     for k in sizes:
         at_k = fold(fold(seed, Stream.EVALUATION), k)

@@ -7,22 +7,21 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from compvae_fast.data import households
-from compvae_fast.data.households.problem import PROBLEM
+from compvae_fast.data.households.problem import Neighbourhoods
 from compvae_fast.random import fold
 from compvae_fast.training import Run
 
 from .chapter import Chapter, Section
 from .figures import SECOND, TRUE, grid
-from .household_measures import grid_measures, household_distances, household_measures
+from .household_measures import grid_measures, household_distances, household_measures, town_of
 from .households import grid_histograms, household_reconstructions, household_weeks, temperature_response
-from .measures import separation, whole_and_aggregate
+from .measures import separation, sizes_of, whole_and_aggregate
 from .sections import distances_section, losses_section, separation_section
 from .verdict import shortfalls
 
 LEAD = (
     "A whole is the electricity, in kW, of a neighbourhood over a week: 336 half-hourly means of the sum of its "
-    f"households, of {len(households.CONTRACTS)} kinds of contract (the labels), under 168 hourly temperatures. The "
-    "town is simulated."
+    f"households, of {len(households.CONTRACTS)} kinds of contract (the labels), under 168 hourly temperatures. "
 )
 THESIS = {
     "x1": ("X1, the hourly means", "3.8 \u00b1 1.5"),
@@ -34,16 +33,15 @@ THESIS = {
 }
 ERROR_COLUMNS = {"measure": "distance from the true week", "here": "here, kW", "thesis": "thesis, kW"}
 BITS_COLUMNS = {"measure": "bits with the temperature", "here": "here", "thesis": "thesis"}
-APART = (50, 150)
 
 
-def apart(seed: int) -> Figure:
+def apart(town: Neighbourhoods, sizes: tuple[int, ...], seed: int) -> Figure:
     """True weeks beside the sum of the same contracts' households, each in a week of its own."""
-    figure, axes = grid(1, len(APART), height=2.2)
-    for panel, k in zip(axes, APART):
-        asked = PROBLEM.describe(1, k, k_min=k, k_per_batch=1, seed=fold(seed, k))
-        whole, _ = whole_and_aggregate(PROBLEM, asked, 1, seed)
-        alone = PROBLEM.independent(asked.labels[0], 1, seed=seed)
+    figure, axes = grid(1, len(sizes), height=2.2)
+    for panel, k in zip(axes, sizes):
+        asked = town.describe(1, k, k_min=k, k_per_batch=1, seed=fold(seed, k))
+        whole, _ = whole_and_aggregate(town, asked, 1, seed)
+        alone = town.independent(asked.labels[0], 1, seed=seed)
         panel.plot(alone[0], color=SECOND, linewidth=1.0, label="each in a week of its own")
         panel.plot(whole[0], color=TRUE, linewidth=1.2, label="the neighbourhood")
         panel.set_title(f"K = {k}, kW", fontsize=9)
@@ -53,9 +51,11 @@ def apart(seed: int) -> Figure:
 
 def chapter(run: Run, *, n: int, multisets: int, importance: int, seed: int) -> Chapter:
     """Everything that the report of a run of neighbourhoods says; arguments as ``measure`` takes them."""
-    model = run.model
+    model, town = run.model, town_of(run.model)
+    sizes = sizes_of(town)
+    few, some, one = sizes[0], sizes[-2:][0], sizes[(len(sizes) - 1) // 2]
     rows = household_distances(model, n=n, multisets=multisets, seed=seed)
-    errors = household_measures(model, n=n, seed=seed)
+    errors = household_measures(model, n=n, k_min=few, k_max=some, seed=seed)
     separated = separation(model, rows, n=8, seed=seed)
     trained = f"{run.config.recipe.k_min} to {run.config.recipe.k_max}"
     sections = [
@@ -63,14 +63,14 @@ def chapter(run: Run, *, n: int, multisets: int, importance: int, seed: int) -> 
             "Generated beside true weeks",
             "Weeks of the same contracts at the same temperature, true and generated. The model was trained on "
             f"{trained} households.",
-            household_weeks(model, seed),
+            household_weeks(model, seed, tuple(sorted({few, some, sizes[-1]}))),
             seeds="Thesis figure 9.13 (d): five weeks of one multiset of 100 households, of one shape and level.",
         ),
         distances_section(
             rows, n=n, multisets=multisets, importance=importance, seeds="The thesis gives no energy distances."
         ),
         separation_section(
-            apart(seed), separated,
+            apart(town, tuple(sorted({few, some})), seed), separated,
             seeds="Thesis section 9.3 has no such figure. Consumption adds up: the aggregate of the very same "
             "households is the whole. What is missing from households drawn independently is what they have in common.",
         ),
@@ -78,7 +78,7 @@ def chapter(run: Run, *, n: int, multisets: int, importance: int, seed: int) -> 
             "Reconstruction, scale by scale",
             "X1, the hourly means; the curve given the true X1; the curve given an X1 drawn from the latents. Sums of "
             "absolute errors over the week, divided by K, with their standard deviations.",
-            household_reconstructions(model, seed),
+            household_reconstructions(model, seed, one),
             ERROR_COLUMNS,
             [{"measure": text, "here": _with_deviation(errors[name]), "thesis": thesis}
              for name, (text, thesis) in THESIS.items()],
@@ -87,14 +87,15 @@ def chapter(run: Run, *, n: int, multisets: int, importance: int, seed: int) -> 
         Section(
             "What the grid is built for",
             "Peak, peak sustained for eight hours, and flexibility, per household.",
-            grid_histograms(grid_measures(model, n=n, seed=seed)),
+            grid_histograms(grid_measures(model, n=n, k_min=few, k_max=some, seed=seed)),
             seeds="Thesis figure 9.14: a small but noticeable bias of the generated curves.",
         ),
         Section(
             "The temperature",
-            "Mean weeks of one neighbourhood at temperatures that are the same all week. The table is of this run, "
-            "which sees the temperature or not as it was configured; a lesion study needs a second run.",
-            temperature_response(model, seed),
+            f"Mean weeks of one neighbourhood at temperatures that are the same all week. {town.at_temperature} "
+            "The table is of this run, which sees the temperature or not as it was configured; a lesion study needs a "
+            "second run.",
+            temperature_response(model, seed, one),
             BITS_COLUMNS,
             [{"measure": name, "here": f"{errors[f'{name}_bits']['mean']:.1f}", "thesis": thesis}
              for name, thesis in (("w", "8 (12 without)"), ("z", "18 (25 without)"))],
@@ -103,7 +104,7 @@ def chapter(run: Run, *, n: int, multisets: int, importance: int, seed: int) -> 
         losses_section(run.rows, seeds="The thesis shows no such figure for households."),
     ]
     numbers: dict[str, Any] = {"rows": rows, "errors": errors, "separation": separated}
-    return Chapter(LEAD, numbers, shortfalls(rows, "households"), sections)
+    return Chapter(LEAD + town.source, numbers, shortfalls(rows, "households"), sections)
 
 
 def _with_deviation(found: dict[str, float]) -> str:

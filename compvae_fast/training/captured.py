@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from compvae_fast.data import problem
 from compvae_fast.data.multisets import labels_at, set_sizes
 
 from .optimiser import set_learning_rate
@@ -40,7 +39,7 @@ class CapturedSteps:
 
     def __init__(self, state: TrainingState) -> None:
         self.state, self.config, self.recipe = state, state.config, state.config.recipe
-        self.problem = problem(self.config.model.problem)
+        self.problem = self.config.problem
         device = next(state.model.parameters()).device
         # The rates are tensors of the optimiser.
         self._seed = torch.zeros((), dtype=torch.int64, device=device)

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from compvae_fast.data import Problem, problem
+from compvae_fast.data.households import RecordFiles
 from compvae_fast.models import CompVAEConfig, TrainingRecipe, preset_config, recipe
 
 from .errors import BadInput
@@ -33,6 +35,7 @@ class TrainingConfig:
         precision: of matrix products and convolutions: "float32"; "tf32" (on CUDA devices that have it); or "bf16", in
             which networks run under autocast, with weights, tables, sums over sets and losses in float32.
         graphs: whole steps as CUDA graphs, one for each K, or for each largest K where sets differ in size.
+        data: users' own records in place of the simulated town, of the problem "households".
     """
 
     model: CompVAEConfig
@@ -46,6 +49,7 @@ class TrainingConfig:
     device: str = "cpu"
     precision: str = "float32"
     graphs: bool = False
+    data: RecordFiles | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every"):
@@ -60,6 +64,19 @@ class TrainingConfig:
             raise BadInput(f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if not 0 <= self.seed < 2**64:
             raise BadInput(f"seed: expected 0 to 2^64 - 1, got {self.seed}")
+        try:
+            _ = self.problem
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+
+    @property
+    def problem(self) -> Problem:
+        """What wholes are: the model's problem by its name, or its like made of ``data``, which is not read yet."""
+        if self.data is None:
+            return problem(self.model.problem)
+        if self.model.problem != "households":
+            raise ValueError(f"data: expected none for the problem {self.model.problem!r}")
+        return self.data.problem(self.model.num_labels, hidden_context=self.model.hidden_context)
 
     @classmethod
     def from_preset(cls, preset: str, **settings: Any) -> TrainingConfig:
@@ -72,11 +89,20 @@ class TrainingConfig:
             **{"model": preset_config(preset), "recipe": recipe(preset), "steps": recipe(preset).steps, **settings}
         )
 
-    def settled(self, *, horizon: int, threads: int) -> TrainingConfig:
-        """The same with what was left open filled in, and the recipe's schedules ending where they shall."""
+    def settled(
+        self, *, horizon: int, threads: int, sha256: tuple[tuple[str, str], ...] = ()
+    ) -> TrainingConfig:
+        """The same with what was left open filled in, and the recipe's schedules ending where they shall.
+
+        Raises BadInput where the files of ``data`` are not there, or have not these digests.
+        """
         horizon = self.horizon or horizon
         schedule = dataclasses.replace(self.recipe, steps=horizon)
-        return dataclasses.replace(self, recipe=schedule, horizon=horizon, threads=self.threads or threads)
+        try:
+            data = None if self.data is None else self.data.settled(sha256)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        return dataclasses.replace(self, recipe=schedule, horizon=horizon, threads=self.threads or threads, data=data)
 
     def identity(self) -> dict[str, Any]:
         """All that the numbers depend on: two runs of one identity agree bit for bit as far as both go."""
@@ -84,5 +110,6 @@ class TrainingConfig:
             "preset": self.model.preset,
             "model": self.model.to_dict(),
             "recipe": self.recipe.to_dict(),
+            **({} if self.data is None else {"data": dataclasses.asdict(self.data)}),
             **{name: getattr(self, name) for name in DECISIVE},
         }

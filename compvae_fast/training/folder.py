@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from compvae_fast.data.households import RecordFiles
+from compvae_fast.data.households.files import PLACES
 from compvae_fast.models import CompVAEConfig, TrainingRecipe
 
 from .checkpoint import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
@@ -32,6 +34,7 @@ except ImportError:  # not on Windows: there two writers are not kept apart
     fcntl = None  # type: ignore[assignment]
 
 KEPT = 2
+_PLACES = {f"data.{name}" for name in PLACES}
 _NAME = re.compile(r"step-(\d{9})\.safetensors")
 
 
@@ -118,9 +121,10 @@ def config_of(identity: dict[str, Any], steps: int) -> TrainingConfig:
     try:
         model = CompVAEConfig.from_dict(_with_tuples(identity["model"]))
         training = TrainingRecipe(**_with_tuples(identity["recipe"]))
+        data = RecordFiles(**_with_tuples(identity["data"])) if "data" in identity else None
     except (TypeError, ValueError) as error:
         raise Failure(f"the run was made by another version of compvae_fast: {error}") from error
-    return TrainingConfig(model=model, recipe=training, steps=steps, **others)
+    return TrainingConfig(model=model, recipe=training, steps=steps, data=data, **others)
 
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +160,9 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     there, here = ({**{name: default[name] for name in other if name in default}, **own}
                    for own, other in ((there, here), (here, there)))
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if there.get("data.sha256") == here.get("data.sha256"):
+        # the same files may lie elsewhere
+        names = [name for name in names if name not in _PLACES]
     return [f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in names]
 
 
@@ -193,7 +200,8 @@ def settle(folder: RunFolder, config: TrainingConfig) -> TrainingConfig:
     """
     if folder.config_path.exists():
         there = read_config(folder)["identity"]
-        settled = config.settled(horizon=there["horizon"], threads=there["threads"])
+        known = _with_tuples(there["data"])["sha256"] if "data" in there else ()
+        settled = config.settled(horizon=there["horizon"], threads=there["threads"], sha256=known)
         different = differences(there, settled.identity())
         if different:
             more = f"; and {len(different) - 3} more" if len(different) > 3 else ""

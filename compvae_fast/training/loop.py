@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from compvae_fast.data import Batch, problem
+from compvae_fast.data import Batch
 
 from .captured import CapturedSteps
 from .checkpoint import Checkpoint
@@ -197,7 +197,7 @@ def check(config: TrainingConfig) -> None:
         raise BadInput("precision: tf32 is of CUDA devices, got device 'cpu'")
     if config.graphs and config.device == "cpu":
         raise BadInput("graphs: expected a CUDA device beside it, got device 'cpu'")
-    if config.graphs and not problem(config.model.problem).takes_within:
+    if config.graphs and not config.problem.takes_within:
         raise BadInput(f"graphs: not offered for the problem {config.model.problem!r}, whose data wait for the device")
     recipe, model = config.recipe, config.model
     first, last = model.first_label, model.first_label + model.num_labels - 1
@@ -218,8 +218,12 @@ def check(config: TrainingConfig) -> None:
     try:
         config.recipe.learning_rate(0)
         make_optimiser(config.recipe, torch.nn.ParameterList([torch.zeros(1)]), capturable=config.graphs)
+        config.problem.open()
+        most = config.problem.most_parts
+        if most is not None and recipe.k_max > most:
+            raise BadInput(f"recipe.k_max: expected at most {most}, the parts that there are, got {recipe.k_max}")
         draw_batch(config, 0)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError) as error:
         raise BadInput(str(error)) from error
 
 
@@ -229,7 +233,7 @@ def _decays(values: Iterable[float]) -> bool:
 
 def draw_batch(config: TrainingConfig, step: int) -> Batch:
     """The data of a step."""
-    recipe, asked = config.recipe, problem(config.model.problem)
+    recipe, asked = config.recipe, config.problem
     return asked.draw(
         recipe.batch,
         recipe.largest_k(step),

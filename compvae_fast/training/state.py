@@ -43,6 +43,7 @@ def initial_model(config: TrainingConfig) -> CompVAE:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fold(config.seed, Stream.INITIALISATION))
         model = CompVAE.from_config(config.model)
+    model.problem = config.problem
     return model.to(config.device)
 
 

@@ -52,19 +52,15 @@ class Pool:
         return self._curves.flatten(0, 1)
 
 
-class Households(Problem):
-    """Weeks of K households of one town: 336 half-hourly means of their sum, kW, Monday 0:00 to Sunday 24:00.
+class Neighbourhoods(Problem):
+    """Weeks of K households: 336 half-hourly means of their sum, kW, Monday 0:00 to Sunday 24:00.
 
-        x = sum_i curve(l_i, household i, week),  households distinct, the week's weather, days off and events shared
+        x = sum_i curve(household i, week),  households distinct, the week and all that is common in it shared
 
-    l_i is the contract (``CONTRACTS``), c the week's 168 hourly temperatures. Training batches (``draw``) come from a
-    pool: ``weeks`` weeks with ``per_week`` households each, drawn from the whole town, of which every whole takes a
-    week and K of its households. All else (``wholes``, ``sample_context``) is simulated afresh, of the weeks after the
-    pool's, so that what is measured was never trained on.
+    l_i is the contract (``CONTRACTS``), c the week's 168 hourly temperatures.
 
-    Args:
-        weeks: W, of the pool.
-        per_week: H, prime: K <= H distinct households are every b-th from a random one on.
+    Attributes:
+        source: where the households are from, and at_temperature: what is true at a temperature that no week has.
     """
 
     name = "households"
@@ -72,9 +68,74 @@ class Households(Problem):
     labels = LABELS
     context = HOURS
     grows_with_parts = True
+    source: str
+    at_temperature: str
+
+    def chosen(
+        self, counts: Tensor, of_set: Tensor, part: Tensor, *, seed: int | Tensor, set_start: int
+    ) -> tuple[Tensor, Tensor]:
+        """A training week of every set [B] of ``counts`` parts, and the cells [N] of distinct households of it."""
+        raise NotImplementedError
+
+    def cells(self, of_weeks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Curves [N, 336] in kW and labels [N] of all cells, of which these weeks' are there; temperature [W, 168]."""
+        raise NotImplementedError
+
+    def independent(self, labels: Tensor, n: int, *, seed: int) -> Tensor:
+        """n sums [n, 336], kW, of households of the labels [K], each in a week of its own: no common causes.
+
+        The plain Monte-Carlo simulator, which draws curves of such households from a record of years.
+        """
+        raise NotImplementedError
+
+    def draw(
+        self, batch, k_max, *, seed, set_start=0, device=None, k_min=1, k_exponent=0.0, k_per_batch=None, labels=None
+    ):
+        """A training batch: a week, K of its households, their sum and the week's temperature."""
+        if labels is not None and tuple(labels) != self.labels:
+            raise ValueError(f"labels: expected {self.labels}, all contracts, got {tuple(labels)}")
+        if k_max > self.most_parts:
+            raise ValueError(f"k_max: expected at most {self.most_parts} households of one week, got {k_max}")
+        sizes = {"k_min": k_min, "k_exponent": k_exponent, "k_per_batch": k_per_batch}
+        shape, offsets = sample_labels(batch, k_max, labels=(0, 0), seed=seed, set_start=set_start, **sizes)
+        sets = Sets.of(shape, offsets)
+        of_set, part = (i.expand(*shape.shape, 1).flatten() for i in sets.positions(shape.shape[-1]))
+        week, cell = self.chosen(sets.counts, of_set, part, seed=seed, set_start=set_start)
+        curves, found, temperature = self.cells(week)
+        bags = offsets[:-1] if offsets is not None else None
+        cell = cell.view_as(shape)
+        x = F.embedding_bag(cell, curves, bags, mode="sum")
+        given = x, found[cell], offsets, None, temperature[week]
+        return Batch(*(None if value is None else value.to(device or "cpu") for value in given))
+
+    def rivals(self, labels, n, *, features=None, context=None, seed):
+        return {"saturated": self.independent(labels, n, seed=seed)}
+
+
+def random_week(count: int, seed: int | Tensor, start: int, weeks: int) -> Tensor:
+    """A week of 0 .. weeks - 1 for each of ``count`` sets."""
+    drawn = uniform(fold(seed, Stream.DATA), torch.arange(count) + start, torch.tensor(0), torch.tensor(0))
+    return (drawn.double() * weeks).long().clamp(max=weeks - 1)
+
+
+class Households(Neighbourhoods):
+    """Neighbourhoods of one simulated town.
+
+    Training batches (``draw``) come from a pool: ``weeks`` weeks with ``per_week`` households each, drawn from the
+    whole town, of which every whole takes a week and K of its households. All else (``wholes``, ``sample_context``) is
+    simulated afresh, of the weeks after the pool's, so that what is measured was never trained on.
+
+    Args:
+        weeks: W, of the pool.
+        per_week: H, prime: K <= H distinct households are every b-th from a random one on.
+    """
+
+    source = "The town is simulated."
+    at_temperature = "True weeks are simulated at these temperatures, with the calendar of the weeks most alike."
 
     def __init__(self, weeks: int = 1040, per_week: int = 307) -> None:
         self.weeks, self.per_week = weeks, per_week
+        self.most_parts = per_week
 
     @cached_property
     def pool(self) -> Pool:
@@ -95,7 +156,7 @@ class Households(Problem):
         return (torch.searchsorted(shares.to(fine.device), place) + first).clamp(max=last), offsets
 
     def sample_context(self, batch, *, seed, set_start=0, device=None):
-        week = self._random_week(batch, seed, set_start, self.weeks)
+        week = random_week(batch, seed, set_start, self.weeks)
         return self.later[week].to(device or "cpu")
 
     def wholes(
@@ -113,7 +174,7 @@ class Households(Problem):
             return torch.zeros(sets.batch, HALF_HOURS)
         distance = torch.cdist(context.double(), self.later.double())
         alike = distance.topk(min(_ALIKE, self.weeks), largest=False).indices
-        choice = self._random_week(sets.batch, fold(seed, 1), set_start, alike.shape[1])
+        choice = random_week(sets.batch, fold(seed, 1), set_start, alike.shape[1])
         week = self.weeks + alike.gather(1, choice[:, None]).squeeze(1)
         shared = under_temperature(causes(week, seed=weather(TOWN)), context.float())
         of_set, of_part = sets.positions(labels.shape[-1])
@@ -124,55 +185,29 @@ class Households(Problem):
         curves = under(shared, row, label, (row + set_start) * 2**24 + part, week[row], seed=fold(seed, 2))
         return torch.zeros(sets.batch, HALF_HOURS).index_add_(0, row, curves / KILOWATT)
 
-    def draw(
-        self, batch, k_max, *, seed, set_start=0, device=None, k_min=1, k_exponent=0.0, k_per_batch=None, labels=None
-    ):
-        """A training batch from the pool: a week, K of its households, their sum and the week's temperature."""
-        if labels is not None and tuple(labels) != self.labels:
-            raise ValueError(f"labels: expected {self.labels}, all contracts, got {tuple(labels)}")
-        if k_max > self.per_week:
-            raise ValueError(f"k_max: expected at most {self.per_week} households of one week, got {k_max}")
-        sizes = {"k_min": k_min, "k_exponent": k_exponent, "k_per_batch": k_per_batch}
-        shape, offsets = sample_labels(batch, k_max, labels=(0, 0), seed=seed, set_start=set_start, **sizes)
-        sets = Sets.of(shape, offsets)
-        chosen = fold(fold(seed, Stream.DATA), 3)
-        index = torch.arange(batch) + set_start
-        u = uniform(chosen, index[:, None], torch.tensor(0), torch.arange(3)).double()
+    def chosen(self, counts, of_set, part, *, seed, set_start):
+        drawn = fold(fold(seed, Stream.DATA), 3)
+        index = torch.arange(len(counts)) + set_start
+        u = uniform(drawn, index[:, None], torch.tensor(0), torch.arange(3)).double()
         week = (u[:, 0] * self.weeks).long().clamp(max=self.weeks - 1)
         first = (u[:, 1] * self.per_week).long()
         stride = 1 + (u[:, 2] * (self.per_week - 1)).long().clamp(max=self.per_week - 2)
-        of_set, part = (i.expand(*shape.shape, 1).squeeze(-1) for i in sets.positions(shape.shape[-1]))
         member = torch.remainder(first[of_set] + stride[of_set] * part, self.per_week)
-        cell = week[of_set] * self.per_week + member
-        pool = self.pool
-        bags = offsets[:-1] if offsets is not None else None
-        x = F.embedding_bag(cell, pool.curves(week), bags, mode="sum")
-        found = pool.labels.flatten()[cell]
-        given = x, found, offsets, None, pool.temperature[week]
-        return Batch(*(None if value is None else value.to(device or "cpu") for value in given))
+        return week, week[of_set] * self.per_week + member
 
-    def independent(self, labels: Tensor, n: int, *, seed: int) -> Tensor:
-        """n sums [n, 336], kW, of households of the labels [K], each in a week of its own: no common causes.
+    def cells(self, of_weeks):
+        return self.pool.curves(of_weeks), self.pool.labels.flatten(), self.pool.temperature
 
-        The plain Monte-Carlo simulator, which draws curves of such households from a record of years.
-        """
+    def independent(self, labels, n, *, seed):
         seed = fold(fold(seed, Stream.DATA), 4)
         k = len(labels)
-        week = self.weeks + self._random_week(n * k, seed, 0, self.weeks)
+        week = self.weeks + random_week(n * k, seed, 0, self.weeks)
         # households of one town under its weather, at times that have nothing to do with each other
         distinct, row = torch.unique(week, return_inverse=True)
         shared = causes(distinct, seed=weather(TOWN))
         ids = torch.arange(n * k)
         curves = under(shared, row, labels.repeat(n), ids, week, seed=fold(seed, 2))
         return curves.view(n, k, HALF_HOURS).sum(1) / KILOWATT
-
-    def rivals(self, labels, n, *, features=None, context=None, seed):
-        return {"saturated": self.independent(labels, n, seed=seed)}
-
-    @staticmethod
-    def _random_week(count: int, seed: int | Tensor, start: int, weeks: int) -> Tensor:
-        drawn = uniform(fold(seed, Stream.DATA), torch.arange(count) + start, torch.tensor(0), torch.tensor(0))
-        return (drawn.double() * weeks).long().clamp(max=weeks - 1)
 
 
 PROBLEM = Households()
