@@ -308,7 +308,9 @@ class CompVAE(nn.Module):
                 memory-mapped array, an iterator (``compvae_fast.streaming``; no gradient is recorded). Where parts
                 have features, the rows of such a stream are [1 + F] floats, the label first.
             counts: instead of labels, how many parts each label has: [C] (drawn ``n`` times) or [B, C];
-                at a cost that does not depend on K. Refused where parts have features.
+                at a cost that does not depend on K. Beside labels [K] (and features [K, F]), how many times each
+                of these parts is there: [K], at a cost that does not depend on how many. Parts with features need the
+                latter.
             features: of the parts, like labels: [K, F], [B, K, F] or [N, F].
             context: external factors, [C] (of every draw) or [B, C].
             n: draws of a single multiset.
@@ -323,15 +325,15 @@ class CompVAE(nn.Module):
             [n, *shape], or [B, *shape] for a batch.
 
         Raises:
-            ValueError: both or neither of labels and counts, n > 1 beside a batch, or features or context that are
-                missing or that the problem has not.
+            ValueError: neither labels nor counts, counts beside a batch of labels, n > 1 beside a batch, or features or
+                context that are missing or that the problem has not.
             IndexError: a label out of range.
 
         >>> CompVAE.from_preset("sines-small").generate(counts=[1000000] + [0] * 9, seed=1).shape
         torch.Size([1, 200])
         """
-        if (labels is None) == (counts is None):
-            raise ValueError("labels, counts: expected exactly one of them")
+        if labels is None and counts is None:
+            raise ValueError("labels, counts: expected one of them at least")
         if not isinstance(n, int) or n < 1:
             raise ValueError(f"n: expected a positive integer, got {n!r}")
         seed = _seed(seed, self._device)
@@ -342,6 +344,11 @@ class CompVAE(nn.Module):
             context = _one(context, 1, n)
             check_context(self.problem, context, n)
             return self._generated(w_sum, context, seed, noise, rows)
+        if labels is not None and counts is not None:
+            rows = torch.as_tensor(labels, device=self._device)
+            context = _one(context, 1, n)
+            w_sum = self._sum_of_repeated(rows, counts, features, context, n, seed=drawn, set_index=set_index)
+            return self._generated(w_sum, context, seed, noise, set_index)
         given = torch.as_tensor(labels if counts is None else counts, device=self._device)
         if given.dim() == 1 and offsets is None:
             given = given.expand(n, -1)
@@ -371,6 +378,26 @@ class CompVAE(nn.Module):
         check_counts(counts, self.config.num_labels)
         w_sum = prior_sum(None, *self._table(), counts=counts, seed=seed, set_index=set_index)
         return self._behind(self._known_of_counts(counts), w_sum)
+
+    def _sum_of_repeated(
+        self, labels: Tensor, counts: Any, features: Tensor | None, context: Tensor | None, n: int, **options: Any
+    ) -> Tensor:
+        """w~ [n, E + D] of the parts of one multiset, each of them as often as its count says."""
+        times = torch.as_tensor(counts, device=self._device)
+        if labels.dim() != 1 or times.dim() != 1:
+            got = f"{list(times.shape)} beside {list(labels.shape)}"
+            raise ValueError(f"counts: expected [K] beside labels [K] of one multiset, got {got}")
+        check_context(self.problem, context, n)
+        once = None if context is None else context[:1]
+        asked = self._given(labels[None], features=_one(features, 2), context=once, always=True)
+        check_counts(times[None], len(labels))
+        own = None if asked.features is None else asked.features[0]
+        tables = self.prior_w(asked.labels[0], own)
+        w_sum = prior_sum(None, *tables, counts=times.expand(n, -1), **options)
+        if self._known is None:
+            return w_sum
+        known = times.double() @ self._known(asked.labels[0], own).double()
+        return self._behind(known.expand(n, -1), w_sum)
 
     def _sum_of_stream(self, parts: Any, features: Tensor | None, **options: Any) -> Tensor:
         """w~ [n, E + D] of one multiset that is read as it is needed."""

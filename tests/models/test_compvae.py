@@ -238,6 +238,8 @@ def test_counts_and_labels_name_the_same_wholes(model):
     by_labels = quiet.generate([2, 2, 2, 9], seed=1, noise=False)
     by_counts = quiet.generate(counts=[0, 3, 0, 0, 0, 0, 0, 0, 1, 0], seed=2, noise=False)
     torch.testing.assert_close(by_labels, by_counts, rtol=0.05, atol=0.05)
+    repeated = quiet.generate([9, 2], counts=[1, 3], seed=3, noise=False)
+    torch.testing.assert_close(by_labels, repeated, rtol=0.05, atol=0.05)
     both = quiet.generate(counts=torch.tensor([[0, 3, 0, 0, 0, 0, 0, 0, 1, 0], [1] + [0] * 9]), seed=2)
     assert both.shape == (2, 200)
 
@@ -271,8 +273,10 @@ X = torch.zeros(3, 200)
         (lambda m: m.loss(X, LABELS.float()), TypeError, "labels.*float32"),
         (lambda m: m.loss(X[:, :9], LABELS), ValueError, r"x: expected \[3, 200\], got \[3, 9\]"),
         (lambda m: m.loss(X[:2], LABELS), ValueError, r"x: expected \[3, 200\], got \[2, 200\]"),
-        (lambda m: m.generate(), ValueError, "exactly one"),
-        (lambda m: m.generate([1], counts=[1] * 10), ValueError, "exactly one"),
+        (lambda m: m.generate(), ValueError, "labels, counts: expected one of them"),
+        (lambda m: m.generate([1], counts=[1] * 10), ValueError, r"counts: expected \[1\]"),
+        (lambda m: m.generate(LABELS, counts=[1] * 10), ValueError, r"counts: expected \[K\] beside labels \[K\]"),
+        (lambda m: m.generate([1, 2], counts=[1, -1]), ValueError, r"counts.*-1"),
         (lambda m: m.generate([1], n=0), ValueError, "n: expected a positive integer, got 0"),
         (lambda m: m.generate(LABELS, n=2), ValueError, "n: expected 1 beside a batch"),
         (lambda m: m.generate(counts=[-1] + [0] * 9), ValueError, r"counts.*-1"),

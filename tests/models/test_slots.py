@@ -168,6 +168,21 @@ def test_a_stream_of_labels_and_locations_draws_what_labels_in_memory_draw(model
         assert torch.equal(batch, one)
 
 
+def test_repeated_parts_draw_what_the_same_parts_one_by_one_draw(model):
+    """In distribution: latents of n parts in a slot are N(0, n), whose mean the decoder reads beside log n."""
+    true_decoder(model).requires_grad_(False)
+    places = PLACES[0, :2]
+    listed = model.generate([0] * 40 + [3] * 2, features=places[[0] * 40 + [1] * 2], n=400, seed=1, noise=False)
+    counted = model.generate([0, 3], counts=[40, 2], features=places, n=400, seed=2, noise=False)
+    once = model.generate([0, 3], features=places, n=400, seed=2, noise=False)
+    off = (counted.mean(0) - listed.mean(0)).abs().max()
+    assert off < 0.02 < 0.1 < (once.mean(0) - listed.mean(0)).abs().max()
+    torch.testing.assert_close(counted.std(0), listed.std(0), atol=0.02, rtol=0)
+    assert (once.std(0) - listed.std(0)).abs().max() > 0.05
+    many = model.generate([0, 3], counts=[10**6, 10**6], features=places, n=2, seed=2)
+    assert many.isfinite().all() and many.std() > 0.1
+
+
 def test_generated_wholes_are_scored_in_their_own_units(model):
     """Far off by one number in each value: by that times the root of their number, and no division by K."""
     shaken(model).requires_grad_(False)
@@ -192,6 +207,7 @@ X = torch.zeros(2, 3, 32, 32)
         (lambda m: m.encode(X, LABELS, features=PLACES, context=PLACES), ValueError, "context: expected None"),
         (lambda m: m.generate(counts=[1] * 5), ValueError, "counts: expected labels beside the features"),
         (lambda m: m.generate([0, 1]), ValueError, "features"),
+        (lambda m: m.generate([0, 1], counts=[2, 3]), ValueError, "features: expected 2 numbers for each part"),
         (lambda m: m.generate(iter([0, 1])), ValueError, "features: expected floats"),
         (lambda m: m.generate(np.array([[0.5, 0.0, 0.0]])), ValueError, "a whole one first"),
         (lambda m: m.prior_parts(LABELS, features=PLACES).add([1]), ValueError, "features"),
