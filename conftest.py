@@ -12,5 +12,6 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 collect_ignore = [] if find_spec("pyro") else ["compvae_fast/pyro.py"]
-collect_ignore += [] if find_spec("bokeh") else ["compvae_fast/explore/page.py", "compvae_fast/explore/server.py"]
+_of_bokeh = ("controls", "curves", "figures", "images", "page", "server")
+collect_ignore += [] if find_spec("bokeh") else [f"compvae_fast/explore/{name}.py" for name in _of_bokeh]
 collect_ignore_glob = ["compvae_fast/numpy/*"] if _loading.reason_missing() else []

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..nn.sets import Sets
 from ..random import Stream, fold, uniform
-from .problem import Problem
+from .problem import Description, Problem
 
 SIDE = 32
 COLOURS = ("red", "green", "blue", "black", "white")
@@ -100,9 +100,17 @@ class Dots(Problem):
     name = "dots"
     shape = (3, SIDE, SIDE)
     labels = (0, len(COLOURS) - 1)
+    label_names = COLOURS
+    label_colours = tuple("#" + "".join(f"{round(255 * value):02x}" for value in colour) for colour in PALETTE)
     features = 2
     feature_names = ("location across", "location down")
+    feature_range = (-REACH, REACH)
     grows_with_parts = False
+    true_up_to = 50
+
+    def example(self):
+        places = torch.tensor([[[-0.5, -0.5], [0.5, -0.4], [0.0, 0.55], [0.7, 0.6]]])
+        return Description(torch.tensor([[0, 1, 2, 4]]), None, places)
 
     def wholes(
         self, labels, *, offsets=None, lengths=None, features=None, context=None, seed, set_start=0, part_start=0,

@@ -49,28 +49,54 @@ class Problem:
         name: by which a model's configuration and ``problem`` know it.
         shape: of a whole, without the batch.
         labels: smallest and largest label.
-        features: F, how many continuous features a part has; feature_names says which.
+        label_names: what the labels are called, in their order; label_colours: what they look like, as CSS has it,
+            where they are colours.
+        features: F, how many continuous features a part has; feature_names says which, feature_range from where to
+            where they go.
         context: C, how many numbers the external factors of a whole are.
         grows_with_parts: whether x is proportional to K; the scale by which K divides is then K, else 1.
         recipe_options: fields of ``models.TrainingRecipe`` that ``wholes`` takes.
         most_parts: the largest K that ``draw`` can serve, and most_measured that ``wholes`` can; None where any.
+        axis: what the last dimension of a whole runs along, and the values' unit where they have one.
+        true_up_to: of how many parts hundreds of true wholes are drawn in a moment; 0: of none.
         takes_within: whether ``wholes`` takes ``within``, smallest and largest label, and then waits for no device.
     """
 
     name: str
     shape: tuple[int, ...]
     labels: tuple[int, int]
+    label_names: tuple[str, ...] = ()
+    label_colours: tuple[str, ...] = ()
     features: int = 0
     feature_names: tuple[str, ...] = ()
+    feature_range: tuple[float, float] = (0.0, 0.0)
     context: int = 0
     grows_with_parts: bool
     recipe_options: tuple[str, ...] = ()
     most_parts: int | None = None
     most_measured: int | None = None
+    axis: str = ""
+    true_up_to: int = 0
     takes_within: bool = False
 
     def open(self) -> None:
         """Read what wholes are made of, where that is files: raises ValueError or OSError, naming them."""
+
+    def label_name(self, label: int) -> str:
+        """What a label is called.
+
+        >>> problem("dots").label_name(3), problem("sines").label_name(3)
+        ('black', 'label 3')
+        """
+        return self.label_names[label - self.labels[0]] if self.label_names else f"label {label}"
+
+    def label_colour(self, label: int) -> str | None:
+        """What a label looks like, as CSS has it; None where labels are no colours."""
+        return self.label_colours[label - self.labels[0]] if self.label_colours else None
+
+    def example(self) -> Description:
+        """One multiset to begin with, where somebody looks at a model."""
+        return self.describe(1, 4, k_min=4, k_per_batch=1, seed=0)
 
     def wholes(
         self,

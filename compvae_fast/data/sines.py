@@ -17,7 +17,7 @@ from torch import Tensor
 from ..nn.sets import Sets
 from ..random import Stream, fold, normal
 from .metrics import standard_normals
-from .problem import Problem
+from .problem import Description, Problem
 
 LENGTH = 200
 PERIOD = 100
@@ -184,7 +184,12 @@ class Sines(Problem):
     labels = LABELS
     grows_with_parts = True
     recipe_options = ("phase_deviation",)
+    axis = "t"
+    true_up_to = 1000
     takes_within = True
+
+    def example(self):
+        return Description(torch.tensor([[1, 1, 5, 7]]), None)
 
     def wholes(self, labels, *, features=None, context=None, **options):
         self.check(features, context)

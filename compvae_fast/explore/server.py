@@ -36,10 +36,8 @@ def serve(
         browser: whether to open it in the user's browser.
         tell: called with the page's address once it is served.
 
-    Raises BadInput for a problem whose parts have features, and where the port or the address cannot be had.
+    Raises BadInput where the port or the address cannot be had.
     """
-    if run.model.problem.features:
-        raise BadInput(f"run: expected one of wholes that labels alone describe, got one of {run.model.problem.name!r}")
     if not 0 <= port <= 65535:
         raise BadInput(f"--port: expected 0 to 65535, got {port}")
     try:

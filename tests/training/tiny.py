@@ -19,9 +19,9 @@ OPTIONS = [
 ]
 
 
-def tiny_config(*, recipe=None, **settings):
-    """What ``train sines-small OPTIONS`` trains."""
-    config = TrainingConfig.from_preset("sines-small", **{"steps": 12, **RUN, **settings})
+def tiny_config(preset="sines-small", *, recipe=None, **settings):
+    """What ``train PRESET OPTIONS`` trains."""
+    config = TrainingConfig.from_preset(preset, **{"steps": 12, **RUN, **settings})
     return dataclasses.replace(
         config,
         recipe=dataclasses.replace(config.recipe, **{**RECIPE, **(recipe or {})}),

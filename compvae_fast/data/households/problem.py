@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from ...nn.sets import Sets
 from ...random import Stream, fold, uniform
 from ..multisets import sample_labels
-from ..problem import Batch, Problem
+from ..problem import Batch, Description, Problem
 from .causes import HALF_HOURS, HOURS, causes, under_temperature
-from .contracts import LABELS, column
+from .contracts import CONTRACTS, LABELS, column
 from .simulator import labels_of, temperature, under, weather, weeks
 
 TOWN = 2018
@@ -66,10 +66,17 @@ class Neighbourhoods(Problem):
     name = "households"
     shape = (HALF_HOURS,)
     labels = LABELS
+    label_names = tuple(contract.name for contract in CONTRACTS)
     context = HOURS
     grows_with_parts = True
+    axis = "half hours from Monday, 0:00; kW"
     source: str
     at_temperature: str
+
+    def example(self):
+        """Eight households of each contract."""
+        first, last = self.labels
+        return Description(torch.arange(first, last + 1).repeat_interleave(8)[None], None)
 
     def chosen(
         self, counts: Tensor, of_set: Tensor, part: Tensor, *, seed: int | Tensor, set_start: int
