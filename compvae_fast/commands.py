@@ -51,7 +51,7 @@ def _parser(preset: str) -> ArgumentParser:
 
 def _train(options: Namespace) -> int:
     """Train a preset into a run folder; the same command again goes on where it stopped."""
-    settings = ("steps", "horizon", "seed", "log_every", "checkpoint_every", "threads", "device", "precision",
+    settings = ("steps", "horizon", "seed", "log_every", "checkpoint_every", "keep_every", "threads", "device", "precision",
                 "graphs")
     try:
         preset_config(options.preset)
@@ -79,6 +79,7 @@ def _train_arguments(parser: ArgumentParser, preset: str) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights, data and noise")
     parser.add_argument("--log_every", type=int, default=50, help="steps to a row of the log")
     parser.add_argument("--checkpoint_every", type=int, default=500, help="steps to a checkpoint")
+    parser.add_argument("--keep_every", type=int | None, help="steps to a checkpoint that is kept; null: the last two")
     parser.add_argument("--threads", type=int | None, help="CPU threads; null: torch's choice at the first start")
     parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", type=str, default="float32", help="of the networks: float32, tf32 or bf16")

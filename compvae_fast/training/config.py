@@ -30,6 +30,8 @@ class TrainingConfig:
         seed: of everything that is drawn: weights, data and noise; 0 to 2^64 - 1.
         log_every: steps a row of the log stands for.
         checkpoint_every: steps from one checkpoint to the next.
+        keep_every: steps from one checkpoint that is kept to the next, a multiple of checkpoint_every; None keeps the
+            last two alone.
         threads: CPU threads, which rounding depends on; None leaves torch's choice.
         device: cpu or cuda, as torch names them.
         precision: of matrix products and convolutions: "float32"; "tf32" (on CUDA devices that have it); or "bf16", in
@@ -45,6 +47,7 @@ class TrainingConfig:
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 500
+    keep_every: int | None = None
     threads: int | None = None
     device: str = "cpu"
     precision: str = "float32"
@@ -55,9 +58,11 @@ class TrainingConfig:
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("horizon", "threads"):
+        for name in ("horizon", "threads", "keep_every"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise BadInput(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.keep_every is not None and self.keep_every % self.checkpoint_every:
+            raise BadInput(f"keep_every: expected a multiple of {self.checkpoint_every}, got {self.keep_every}")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise BadInput(f"device: expected cpu or cuda, got {self.device!r}")
         if self.precision not in PRECISIONS:

@@ -3,7 +3,7 @@
 RUN/config.json                              what the run was told
 RUN/log.jsonl                                the losses, one row per interval: the same bytes for the same command
 RUN/timing.jsonl                             seconds of training at the same steps
-RUN/checkpoints/step-NNNNNNNNN.safetensors   the last two states
+RUN/checkpoints/step-NNNNNNNNN.safetensors   the last two states, and earlier ones as `keep_every` says
 """
 
 from __future__ import annotations
@@ -70,11 +70,12 @@ class RunFolder:
             return []
         return sorted((p for p in self.checkpoints_path.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then let go of all but the last ``KEPT``."""
+    def save(self, checkpoint: Checkpoint, keep_every: int | None = None) -> None:
+        """Write a checkpoint, then let go of all but the last ``KEPT`` and those of every ``keep_every`` steps."""
         write_checkpoint(self.checkpoints_path / f"step-{checkpoint.step:09d}.safetensors", checkpoint)
         for path in self.checkpoint_paths()[KEPT:]:
-            path.unlink(missing_ok=True)
+            if keep_every is None or step_of(path) % keep_every:
+                path.unlink(missing_ok=True)
 
     def latest(self, identity: dict[str, Any]) -> tuple[Checkpoint | None, list[Path]]:
         """The newest whole checkpoint of this run, and the newer ones that are none.
@@ -97,6 +98,13 @@ class RunFolder:
         if causes:
             raise Failure(f"{self.path} has no whole checkpoint: {'; '.join(causes)}")
         return None, []
+
+
+def step_of(path: Path) -> int:
+    """The step that a checkpoint's name tells."""
+    named = _NAME.fullmatch(path.name)
+    assert named is not None
+    return int(named[1])
 
 
 def read_config(folder: RunFolder) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def _train(config, folder: RunFolder | None, processes: Processes, heard, show: 
         def save() -> int:
             if folder is not None and log is not None:
                 log.flush()
-                folder.save(state.checkpoint())
+                folder.save(state.checkpoint(), config.keep_every)
             return state.step
 
         steps = CapturedSteps(state) if config.graphs else None

@@ -29,6 +29,16 @@ def test_the_last_two_checkpoints_are_kept(trained):  # noqa: F811
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == [PREVIOUS, LAST]
 
 
+def test_earlier_states_are_kept_where_asked(trained, tmp_path):  # noqa: F811
+    """And the run is the same one: what is kept is no matter of its numbers."""
+    train(tiny_config(checkpoint_every=2, keep_every=4, steps=11, horizon=12), tmp_path / "run", show=False)
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == [f"step-{step:09d}.safetensors" for step in (4, 8, 10, 11)]
+    assert (tmp_path / "run" / "checkpoints" / PREVIOUS).read_bytes() == content(trained)[f"checkpoints/{PREVIOUS}"]
+    with pytest.raises(BadInput, match="keep_every: expected a multiple of 4, got 6"):
+        tiny_config(keep_every=6)
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
