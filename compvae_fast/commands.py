@@ -51,8 +51,8 @@ def _parser(preset: str) -> ArgumentParser:
 
 def _train(options: Namespace) -> int:
     """Train a preset into a run folder; the same command again goes on where it stopped."""
-    settings = ("steps", "horizon", "seed", "log_every", "checkpoint_every", "keep_every", "threads", "device", "precision",
-                "graphs")
+    settings = ("steps", "horizon", "seed", "log_every", "checkpoint_every", "keep_every", "threads", "device",
+                "precision", "graphs")
     try:
         preset_config(options.preset)
         config = TrainingConfig(

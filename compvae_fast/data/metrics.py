@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -28,13 +29,48 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     >>> bool(energy_distance(torch.zeros(9, 1) + 3, torch.tensor([[-1.0], [1.0]])) > 2)
     True
     """
-    if min(x.dim(), y.dim()) < 2 or x.shape[1:] != y.shape[1:] or min(len(x), len(y)) < 2:
-        raise ValueError(
-            f"x, y: expected [n, ...] and [m, ...] with n, m >= 2; got {list(x.shape)} and {list(y.shape)}"
-        )
-    x, y = x.flatten(1).double(), y.flatten(1).double()
-    within = sum(torch.pdist(rows).mean() for rows in (x, y))
-    return (2 * torch.cdist(x, y).mean() - within) / y.std()
+    return energy_distances({"x": x}, y)["x"]
+
+
+def energy_distances(
+    samples: Mapping[str, Tensor], y: Tensor, *, paired: bool = False
+) -> dict[str, Tensor]:
+    """``energy_distance`` of each of several samples x [n, ...] to the same y [m, ...], by name, each 0-d float64.
+
+    Args:
+        paired: row i of x and of y, n = m, may have a cause in common (the same week): E|x-y| is then over different
+            rows alone. Without bias as before, and much less moved by chance where the cause is most of what varies.
+
+    Raises:
+        ValueError: shapes that differ, or less than two rows.
+    """
+    for name, x in samples.items():
+        if min(x.dim(), y.dim()) < 2 or x.shape[1:] != y.shape[1:] or min(len(x), len(y)) < 2:
+            raise ValueError(
+                f"{name}, y: expected [n, ...] and [m, ...] with n, m >= 2; got {list(x.shape)} and {list(y.shape)}"
+            )
+        if paired and len(x) != len(y):
+            raise ValueError(f"{name}, y: expected as many rows in pairs, got {len(x)} and {len(y)}")
+    y = y.flatten(1).double()
+    # distances stay, and by matrix products their rounding is that of numbers near zero
+    centre, spread, within = y.mean(0), y.std(), _within(y)
+    flat = {name: x.flatten(1).double() for name, x in samples.items()}
+    return {
+        name: (2 * _across(x - centre, y - centre, paired) - _within(x) - within) / spread for name, x in flat.items()
+    }
+
+
+def _across(x: Tensor, y: Tensor, paired: bool) -> Tensor:
+    """Mean distance of a row of x and one of y, of other rows if paired."""
+    distance = torch.cdist(x, y)
+    return distance.fill_diagonal_(0).sum() / (len(x) * (len(x) - 1)) if paired else distance.mean()
+
+
+def _within(rows: Tensor) -> Tensor:
+    """Mean distance of two different rows."""
+    rows = rows - rows.mean(0)
+    # pdist takes no matrix product, and ten times as long where rows are images
+    return _across(rows, rows, paired=True)
 
 
 def amplitude_ratio(x: Tensor, y: Tensor) -> Tensor:

@@ -35,40 +35,38 @@ def household_distances(
     """One row per number of households: energy distances to true weeks of the same contracts.
 
     The week is part of what varies: every whole has its own, drawn from those after the training's, and generated
-    wholes are told its temperature alone.
+    wholes are told its temperature alone. All that is compared has the same weeks, whose chance is then in none of the
+    distances, and distances are over pairs of different weeks (``data.metrics.energy_distances``).
 
     Args:
         sizes: the K; None: ``sizes_of`` the problem. n: generated wholes, and true ones, per multiset of labels.
-        multisets: random ones per K.
+        multisets: random ones per K, the smaller the beginnings of the larger.
 
     Returns rows {"k", "model", "floor", "gaussian", "independent", "amplitude", "level", "spread"}: distances to true
-    wholes of the model, of other true wholes, of a Gaussian fitted to those, and of households without common causes;
-    the ratios, generated to true, of the deviation of all values, of the mean, and of the deviation between wholes.
-    Source of the distance: ``data.metrics.energy_distance``.
+    wholes of the model, of other true wholes, of a Gaussian fitted to those, and of households without common causes
+    (far away, so that a quarter as many do); the ratios, generated to true, of the deviation of all values, of the
+    mean, and of the deviation between wholes.
     """
     town = town_of(model)
-    rows = []
-    for k in sizes_of(town) if sizes is None else sizes:
-        sums: dict[str, float] = {}
-        for i in range(multisets):
-            own = fold(fold(fold(seed, Stream.EVALUATION), k), i)
-            labels = town.sample_labels(1, k, k_min=k, k_per_batch=1, seed=own)[0].expand(n, -1)
-            contexts = [town.sample_context(n, seed=fold(own, j)) for j in range(2)]
-            true, again = (town.wholes(labels, context=c, seed=fold(own, j)) for j, c in enumerate(contexts))
-            made = model.generate(labels, context=contexts[1], seed=own)
-            compared = {
-                "model": made,
-                "floor": again,
-                "gaussian": metrics.gaussian_fit(again, n, seed=own),
-                "independent": town.independent(labels[0], n, seed=own),
-            }
-            found = {name: float(metrics.energy_distance(x, true)) for name, x in compared.items()}
-            found["amplitude"] = float(metrics.amplitude_ratio(made, true))
-            found["level"] = float(made.mean() / true.mean())
-            found["spread"] = float(made.std(0).mean() / true.std(0).mean())
-            sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
-        rows.append({"k": k, **{name: value / multisets for name, value in sums.items()}})
-    return rows
+    sizes = tuple(sorted(sizes_of(town) if sizes is None else sizes))
+    sums: dict[int, dict[str, float]] = {k: {} for k in sizes}
+    for i in range(multisets):
+        own = fold(fold(seed, Stream.EVALUATION), i)
+        labels = town.sample_labels(1, sizes[-1], k_min=sizes[-1], k_per_batch=1, seed=own)[0][0]
+        context = town.sample_context(n, seed=own)
+        assert context is not None
+        true, again = (town.nested(labels, sizes, context=context, seed=fold(own, j)) for j in range(2))
+        for k in sizes:
+            made = model.generate(labels[:k].expand(n, -1), context=context, seed=fold(own, k))
+            compared = {"model": made, "floor": again[k], "gaussian": metrics.gaussian_fit(again[k], n, seed=own)}
+            found = {name: float(v) for name, v in metrics.energy_distances(compared, true[k], paired=True).items()}
+            alone = town.independent(labels[:k], max(2, n // 4), seed=fold(own, k))
+            found["independent"] = float(metrics.energy_distance(alone, true[k]))
+            found["amplitude"] = float(metrics.amplitude_ratio(made, true[k]))
+            found["level"] = float(made.mean() / true[k].mean())
+            found["spread"] = float(made.std(0).mean() / true[k].std(0).mean())
+            sums[k] = {name: sums[k].get(name, 0.0) + value for name, value in found.items()}
+    return [{"k": k, **{name: value / multisets for name, value in sums[k].items()}} for k in sizes]
 
 
 class Cases:
@@ -119,7 +117,12 @@ def household_measures(
 
     Source: thesis 9.3.3 and table 9.1.
     """
-    cases = Cases(model, n, k_min, k_max, seed)
+    return measures_of(Cases(model, n, k_min, k_max, seed))
+
+
+@torch.no_grad()
+def measures_of(cases: Cases) -> dict[str, dict[str, float]]:
+    """``household_measures`` of cases that are there."""
     x, counts = cases.x, cases.counts
     seen = cases.reconstructed()
     pyramid = seen.pyramid
@@ -133,7 +136,7 @@ def household_measures(
         "truth": distance(x, cases._true(fold(cases.seed, 3)), counts),
         "independent": distance(per_household, per_household.roll(1, 0), torch.ones_like(counts)),
     }
-    losses = model.loss(
+    losses = cases.model.loss(
         x, cases.labels, offsets=cases.offsets, context=cases.context, seed=cases.seed
     )
     found |= {f"{name}_bits": getattr(losses, name) / math.log(2) for name in ("w", "z", "x")}
@@ -148,6 +151,11 @@ def grid_measures(
 
     Source: thesis 9.3.3 and figure 9.14.
     """
-    cases = Cases(model, n, k_min, k_max, seed)
+    return grid_of(Cases(model, n, k_min, k_max, seed))
+
+
+@torch.no_grad()
+def grid_of(cases: Cases) -> dict[str, tuple[Tensor, Tensor]]:
+    """``grid_measures`` of cases that are there."""
     made = cases.generated()
     return {name: (of(cases.x) / cases.counts, of(made) / cases.counts) for name, of in GRID.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import math
 from dataclasses import dataclass
 
@@ -129,6 +130,7 @@ def _dark(of_year: Tensor, summer_time: Tensor, cloud: Tensor) -> Tensor:
     return ((12 - degrees) / 16).clamp(0, 1).flatten(1)
 
 
+@functools.cache
 def _day(index: int) -> tuple[float, float, float, float]:
     """Day of the year, and whether it is a public holiday, a school holiday and of summer time."""
     date = _FIRST_MONDAY + datetime.timedelta(days=index)

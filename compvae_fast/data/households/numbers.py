@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ...random import fold, normal, uniform
 
+_BLOCK = 113
+
 
 class Numbers:
     """Draws of N pairs (household, week): pure functions of (seed, household, week, place in the order).
@@ -21,6 +23,7 @@ class Numbers:
     def __init__(self, seed: int, households: Tensor, weeks: Tensor) -> None:
         self._seeds = fold(seed, 1), fold(seed, 2)
         self._where = households[:, None], weeks[:, None]
+        self._drawn = [torch.empty(len(households), 0), torch.empty(len(households), 0)]
         self._place = [0, 0]
 
     def uniform(self, *shape: int) -> Tensor:
@@ -34,5 +37,10 @@ class Numbers:
     def _draw(self, kind: int, shape: tuple[int, ...]) -> Tensor:
         first = self._place[kind]
         self._place[kind] = last = first + math.prod(shape)
-        drawn = (uniform, normal)[kind](self._seeds[kind], *self._where, torch.arange(first, last))
-        return drawn.view(-1, *shape)
+        held, known = self._drawn[kind], self._drawn[kind].shape[1]
+        if last > known:
+            # many at once, since each call costs as much as some thousand numbers
+            more = torch.arange(known, known + -(-(last - known) // _BLOCK) * _BLOCK)
+            held = torch.cat([held, (uniform, normal)[kind](self._seeds[kind], *self._where, more)], 1)
+            self._drawn[kind] = held
+        return held[:, first:last].reshape(-1, *shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -95,6 +96,10 @@ class Neighbourhoods(Problem):
         """
         raise NotImplementedError
 
+    def nested(self, labels: Tensor, sizes: Sequence[int], *, context: Tensor, seed: int) -> dict[int, Tensor]:
+        """True wholes [n, 336] of the first k labels [K] at temperatures [n, 168], for every k of ``sizes``."""
+        return {k: self.wholes(labels[:k].expand(len(context), -1), context=context, seed=seed) for k in sizes}
+
     def draw(
         self, batch, k_max, *, seed, set_start=0, device=None, k_min=1, k_exponent=0.0, k_per_batch=None, labels=None
     ):
@@ -114,6 +119,11 @@ class Neighbourhoods(Problem):
         x = F.embedding_bag(cell, curves, bags, mode="sum")
         given = x, found[cell], offsets, None, temperature[week]
         return Batch(*(None if value is None else value.to(device or "cpu") for value in given))
+
+    def separately(self, labels, n, *, features=None, context=None, seed):
+        """The wholes themselves: consumption adds up."""
+        each = None if context is None else context.expand(n, -1)
+        return self.wholes(labels.expand(n, -1), features=features, context=each, seed=seed)
 
     def rivals(self, labels, n, *, features=None, context=None, seed):
         return {"saturated": self.independent(labels, n, seed=seed)}
@@ -204,6 +214,14 @@ class Households(Neighbourhoods):
 
     def cells(self, of_weeks):
         return self.pool.curves(of_weeks), self.pool.labels.flatten(), self.pool.temperature
+
+    def nested(self, labels, sizes, *, context, seed):
+        total, found, before = torch.zeros(len(context), HALF_HOURS), {}, 0
+        for k in sorted(sizes):
+            more = labels[before:k].expand(len(context), -1)
+            found[k] = total = total + self.wholes(more, context=context, seed=seed, part_start=before)
+            before = k
+        return found
 
     def independent(self, labels, n, *, seed):
         seed = fold(fold(seed, Stream.DATA), 4)

@@ -210,11 +210,6 @@ class Recorded(Neighbourhoods):
         bags = sets.counts.cumsum(0) - sets.counts
         return F.embedding_bag(there.gather(1, order)[row, place], self.curves, bags, mode="sum")
 
-    def separately(self, labels, n, *, features=None, context=None, seed):
-        """The wholes themselves: consumption adds up."""
-        each = None if context is None else context.expand(n, -1)
-        return self.wholes(labels.expand(n, -1), features=features, context=each, seed=seed)
-
     def independent(self, labels, n, *, seed):
         """Each household in a held-out week of its own; one may be there in several."""
         seed = fold(fold(seed, Stream.DATA), 6)

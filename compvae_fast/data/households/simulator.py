@@ -15,7 +15,7 @@ from .numbers import Numbers
 from .occupancy import occupancy
 from .traits import traits
 
-CHUNK = 1024
+CHUNK = 512
 
 
 def labels_of(households: Tensor, *, seed: int) -> Tensor:

@@ -72,6 +72,18 @@ def test_a_whole_is_the_sum_of_its_parts_in_every_layout(town):
     assert torch.equal(empty, torch.zeros(2, 336))
 
 
+def test_smaller_wholes_are_the_beginnings_of_larger_ones(town):
+    labels, context = torch.tensor([2, 9, 13, 4, 2]), town.sample_context(3, seed=1)
+    found = town.nested(labels, (5, 1, 3), context=context, seed=2)
+    assert set(found) == {1, 3, 5}
+    for k, x in found.items():
+        torch.testing.assert_close(x, town.wholes(labels[:k].expand(3, -1), context=context, seed=2))
+    each = labels.expand(3, -1).split(1, dim=1)
+    alone = [town.wholes(part, context=context, seed=2, part_start=i) for i, part in enumerate(each)]
+    torch.testing.assert_close(torch.stack(alone).sum(0), found[5])
+    torch.testing.assert_close(town.separately(labels, 3, context=context[0], seed=2)[:1], found[5][:1])
+
+
 def test_the_temperature_asked_for_is_the_one_heated_for(town):
     labels = torch.full((4, 60), 9)
     mild = torch.full((4, 168), 14.0)
