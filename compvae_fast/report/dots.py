@@ -1,4 +1,4 @@
-"""The 2D problem's report: paper figures 7 and 8, thesis figure 9.10."""
+"""The 2D problem's report: paper figures 7 and 8, thesis figures 9.9 and 9.10."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from compvae_fast.random import fold
 from compvae_fast.training import Run
 
 from .chapter import Chapter, Section
+from .figures import images, show
+from .learning import learning_section
 from .measures import EditCase, measure, measure_edits, separation, whole_and_aggregate
 from .sections import distances_section, edits_section, losses_section, separation_section
 from .verdict import shortfalls
@@ -32,15 +34,15 @@ def composition(model: CompVAE, seed: int) -> Figure:
     """The parts' locations, then true and generated wholes of the parts so far, column by column."""
     labels = torch.tensor(COMPOSED)
     places = dots.PROBLEM.sample_features(labels[None], seed=seed)[0]
-    figure, axes = _images(2 + DRAWS, len(COMPOSED))
+    figure, axes = images(2 + DRAWS, len(COMPOSED))
     drawn = [model.prior_parts(labels, features=places, seed=fold(seed, draw)) for draw in range(DRAWS)]
     for column in range(len(COMPOSED)):
         upto = slice(0, column + 1)
         _mark(axes[0][column], labels[column], places[column])
         true = dots.PROBLEM.wholes(labels[None, upto], features=places[None, upto], seed=seed)
-        _show(axes[1][column], true[0])
+        show(axes[1][column], true[0])
         for draw, parts in enumerate(drawn):
-            _show(axes[2 + draw][column], model.decode(parts.subset(range(column + 1))).mean[0])
+            show(axes[2 + draw][column], model.decode(parts.subset(range(column + 1))).mean[0])
     for row, name in enumerate(("part", "true", *["model"] * DRAWS)):
         axes[row][0].set_ylabel(name, fontsize=9)
     return figure
@@ -49,7 +51,7 @@ def composition(model: CompVAE, seed: int) -> Figure:
 @torch.no_grad()
 def generated(model: CompVAE, seed: int) -> Figure:
     """One true and two generated wholes of the same colours and locations, a column a number of parts."""
-    figure, axes = _images(4, len(SHOWN))
+    figure, axes = images(4, len(SHOWN))
     for column, k in enumerate(SHOWN):
         asked = dots.PROBLEM.describe(1, k, k_min=k, k_per_batch=1, seed=fold(seed, k))
         assert asked.features is not None
@@ -57,7 +59,7 @@ def generated(model: CompVAE, seed: int) -> Figure:
         made = model.generate(asked.labels[0], features=asked.features[0], n=2, seed=seed)
         seen = model.decode(model.encode(true, asked.labels, features=asked.features, seed=seed))
         for row, image in enumerate((true[0], seen.mean[0], made[0], made[1])):
-            _show(axes[row][column], image)
+            show(axes[row][column], image)
         axes[0][column].set_title(f"K = {k}", fontsize=9)
     for row, name in enumerate(("true", "encoded", "generated", "generated")):
         axes[row][0].set_ylabel(name, fontsize=9)
@@ -67,15 +69,15 @@ def generated(model: CompVAE, seed: int) -> Figure:
 @torch.no_grad()
 def editing(model: CompVAE, seed: int) -> Figure:
     """Wholes, the same less a part, and with a part more: the truth above, the model below."""
-    figure, axes = _images(4, 6)
+    figure, axes = images(4, 6)
     for half, k in enumerate((3, 6)):
         case = EditCase.draw(model, 2, k, fold(seed, k))
         pairs = [(case.whole, case.decoded.mean), (case.without_last, case.removed.mean)]
         pairs.append((case.with_single, case.added.mean))
         for which in range(2):
             for column, (true, seen) in enumerate(pairs):
-                _show(axes[2 * half][3 * which + column], true[which])
-                _show(axes[2 * half + 1][3 * which + column], seen[which])
+                show(axes[2 * half][3 * which + column], true[which])
+                show(axes[2 * half + 1][3 * which + column], seen[which])
         for column, name in enumerate(("whole", "a part less", "a part more") * 2):
             axes[0][column].set_title(name, fontsize=8)
         axes[2 * half][0].set_ylabel(f"K = {k}, true", fontsize=8)
@@ -85,11 +87,11 @@ def editing(model: CompVAE, seed: int) -> Figure:
 
 def apart(seed: int) -> Figure:
     """True wholes above the mean of the same parts made one by one."""
-    figure, axes = _images(2, len(SHOWN))
+    figure, axes = images(2, len(SHOWN))
     for column, k in enumerate(SHOWN):
         asked = dots.PROBLEM.describe(1, k, k_min=k, k_per_batch=1, seed=fold(seed, k))
-        for row, images in enumerate(whole_and_aggregate(dots.PROBLEM, asked, 1, seed)):
-            _show(axes[row][column], images[0])
+        for row, of_row in enumerate(whole_and_aggregate(dots.PROBLEM, asked, 1, seed)):
+            show(axes[row][column], of_row[0])
         axes[0][column].set_title(f"K = {k}", fontsize=9)
     axes[0][0].set_ylabel("whole", fontsize=9)
     axes[1][0].set_ylabel("parts, mean", fontsize=9)
@@ -116,8 +118,9 @@ def chapter(run: Run, *, n: int, multisets: int, importance: int, seed: int) -> 
             f"{DRAWS} realisations by the model, means of p(x | z, w\u0303).",
             composition(model, seed),
             seeds="Paper figure 8, thesis figure 9.10: wholes reflect their parts, with black and white glitches. "
-            "Thesis figure 9.9 follows one image through 500,000 steps; a run keeps its last two states: not drawn.",
+            "Figure 9.9 is the next.",
         ),
+        *learning_section(run, seed),
         distances_section(
             rows, n=n, multisets=multisets, importance=importance,
             seeds="Paper section 5.2 and figure 7: {w_i} near 200-300 bits, z near 40-60. No distances are given.",
@@ -129,22 +132,6 @@ def chapter(run: Run, *, n: int, multisets: int, importance: int, seed: int) -> 
         losses_section(run.rows, seeds="Paper figure 7: {w_i} near 200-300 bits, z near 40-60."),
     ]
     return Chapter(LEAD, {"rows": rows, "edits": edits, "separation": separated}, shortfalls(rows, "dots"), sections)
-
-
-def _images(rows: int, columns: int) -> tuple[Figure, list[list]]:
-    figure = Figure(figsize=(8.0, 8.0 * rows / columns), dpi=130, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for panel in axes.ravel():
-        panel.set_xticks([])
-        panel.set_yticks([])
-        for spine in panel.spines.values():
-            spine.set_color("#d6d3d1")
-    return figure, axes.tolist()
-
-
-def _show(panel, image: Tensor) -> None:
-    """An image [3, H, W]; the first coordinate of a location runs to the right, the second down."""
-    panel.imshow(image.clamp(0, 1).permute(1, 2, 0), extent=(-1, 1, 1, -1), interpolation="nearest")
 
 
 def _mark(panel, label: Tensor, place: Tensor) -> None:

@@ -85,6 +85,23 @@ def grid(rows: int, columns: int, *, height: float) -> tuple[Figure, list[Axes]]
     return figure, axes
 
 
+def images(rows: int, columns: int) -> tuple[Figure, list[list]]:
+    """A figure of panels for images, without ticks."""
+    figure = Figure(figsize=(8.0, 8.0 * rows / columns), dpi=130, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for panel in axes.ravel():
+        panel.set_xticks([])
+        panel.set_yticks([])
+        for spine in panel.spines.values():
+            spine.set_color("#d6d3d1")
+    return figure, axes.tolist()
+
+
+def show(panel, image: torch.Tensor) -> None:
+    """An image [3, H, W]; the first coordinate of a location runs to the right, the second down."""
+    panel.imshow(image.clamp(0, 1).permute(1, 2, 0), extent=(-1, 1, 1, -1), interpolation="nearest")
+
+
 def titled(axes: list[Axes], titles: tuple[str, ...]) -> None:
     """Puts titles above the first panels."""
     for panel, title in zip(axes, titles):

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from training.tiny import content, trained  # noqa: F401
 
+from compvae_fast.data import dots as dots_data
 from compvae_fast.models import CompVAE
-from compvae_fast.report import dots, figures, info_text, write_report
+from compvae_fast.random import fold
+from compvae_fast.report import dots, figures, info_text, learning, write_report
 from compvae_fast.report.info import facts, processor_features
 from compvae_fast.report.measures import EDIT_SIZES, SIZES
-from compvae_fast.training import BadInput, load_run
+from compvae_fast.training import BadInput, TrainingConfig, load_run, train
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,31 @@ def test_the_2d_problem_has_a_report_of_its_own(trained, tmp_path, monkeypatch):
     assert [row["k"] for row in rows] == [1, 2, 4]
     assert rows[0]["apart"] < 1e-6, "a part alone is the whole"
     assert all(row["apart"] > 0.2 for row in rows[1:])
+
+
+def test_how_a_model_of_the_2d_problem_learned_is_told_by_its_kept_states(tmp_path, monkeypatch):
+    config = TrainingConfig.from_preset("dots-small", steps=4, log_every=2, checkpoint_every=2, threads=1, keep_every=2)
+    small = dataclasses.replace(config.recipe, batch=2, k_start=2, k_max=2)
+    config = dataclasses.replace(config, recipe=small, model=dataclasses.replace(config.model, hidden=8))
+    train(config, tmp_path / "run", show=False)
+    monkeypatch.setattr(learning, "MEASURED", 8)
+    run = load_run(tmp_path / "run")
+    (section,) = learning.learning_section(run, 3)
+    assert [row["step"] for row in section.rows] == ["0", "2", "4", "true, other intensities"]
+    (picture,) = [section.picture]
+    assert len(picture.axes) == 3 * 4 and picture.axes[1].get_title() == "step 0"
+    first, truth = section.rows[0], section.rows[-1]
+    # untrained: nothing is known of the places; another truth has all but the intensities
+    assert first["places"] > 0.9 and truth["places"] < 0.5 and truth["colours"] < 0.5
+    for row in section.rows[1:3]:
+        other = learning._errors(learning._states(run)[int(row["step"])], 3)
+        assert row["places"] == other["places"]
+    shown = torch.tensor(picture.axes[3].images[0].get_array())
+    asked = dots_data.PROBLEM.describe(1, 2, k_min=2, k_per_batch=1, seed=fold(3, 2))
+    made = run.model.generate(asked.labels, features=asked.features, seed=3, noise=False)[0]
+    torch.testing.assert_close(shown, made.clamp(0, 1).permute(1, 2, 0))
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert learning.learning_section(run, 3) == []
 
 
 def test_losses_with_skipped_and_negative_rows_are_drawn():
