@@ -8,27 +8,20 @@ from compvae_fast import ops
 from compvae_fast.data import sines
 from compvae_fast.models import CompVAE
 from compvae_fast.random import Stream, fold
+from models.looks import shaken
 
 LABELS = torch.tensor([[1, 1, 5], [10, 3, 7], [2, 9, 9]])
 LENGTHS = torch.tensor([3, 1, 2])
 
 
-def shaken(preset, **overrides):
-    """A small model whose every parameter is random: nothing is zero, q differs from p."""
-    torch.manual_seed(1)
+def small(preset, **overrides):
     w_dim = 24 if preset == "sines-small" else 6
-    model = CompVAE.from_preset(preset, w_dim=w_dim, z_dim=3, **overrides)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            scale = 0.3 / max(parameter.shape[-1] if parameter.dim() > 1 else 1, 1) ** 0.5
-            parameter += scale * torch.randn(parameter.shape, generator=generator)
-    return model.eval()
+    return shaken(preset, by=0.3, w_dim=w_dim, z_dim=3, **overrides)
 
 
 @pytest.fixture(scope="module", params=["sines", "sines-small"])
 def model(request):
-    return shaken(request.param, **({"hidden": 16} if request.param == "sines-small" else {}))
+    return small(request.param, **({"hidden": 16} if request.param == "sines-small" else {}))
 
 
 def layouts():
@@ -63,7 +56,7 @@ def test_terms_add_up_and_bits_are_nats_over_log_2(model):
 
 
 def test_the_models_schedule_moves_the_objective_alone():
-    model = shaken("sines-small", hidden=16, w_weight=0.2, w_until=0.5, z_weight=3.0, z_until=1.0)
+    model = small("sines-small", hidden=16, w_weight=0.2, w_until=0.5, z_weight=3.0, z_until=1.0)
     x = sines.wholes(LABELS, seed=1)
     for progress, w, z in ((0.0, 0.2, 3.0), (0.25, 0.6, 2.5), (0.5, 1.0, 2.0), (1.0, 1.0, 1.0)):
         at = model.loss(x, LABELS, seed=3, progress=progress)
@@ -77,7 +70,7 @@ def test_path_gradients_are_those_of_the_closed_forms_on_average():
     labels = LABELS[:1].expand(1000, -1)
     gradients, losses = [], []
     for path in (False, True):
-        model = shaken("sines-small", hidden=8, path_gradients=path)
+        model = small("sines-small", hidden=8, path_gradients=path)
         bias = model.posterior_w.mean.bias
         loss = model.loss(x, labels, seed=3)
         losses.append(loss)
@@ -122,7 +115,7 @@ def test_energy_score_is_its_formula(model):
 
 
 def test_generation_enters_the_objective_in_training_alone():
-    model = shaken("sines-small", hidden=16, generation_weight=2.0, generation_sets=2, generation_from=0.25)
+    model = small("sines-small", hidden=16, generation_weight=2.0, generation_sets=2, generation_from=0.25)
     x = sines.wholes(LABELS, seed=1)
     losses = model.loss(x, LABELS, seed=3)
     torch.testing.assert_close(losses.objective, losses.total)
@@ -165,7 +158,7 @@ def test_the_untrained_posterior_is_the_prior():
 
 def test_the_conditioned_posterior_is_the_exact_one():
     """Compact q(w): the prior N(m, diag s^2) conditioned on w~ + N(0, t^2) = y, coordinate by coordinate."""
-    model = shaken("sines-small", hidden=16).double()
+    model = small("sines-small", hidden=16).double()
     posterior = model.posterior_w
     labels = LABELS - 1
     given = model._given(LABELS)
@@ -192,7 +185,7 @@ def test_the_conditioned_posterior_is_the_exact_one():
 
 def test_the_flow_moves_what_is_generated_and_not_what_is_reconstructed():
     """Where x tells w~ exactly, encoding undoes the flow that decoding applies, whatever its parameters."""
-    model = shaken("sines-small", hidden=16)
+    model = small("sines-small", hidden=16)
     x = sines.wholes(LABELS, seed=1)
     made = []
     with torch.no_grad():
@@ -245,7 +238,7 @@ def test_counts_and_labels_name_the_same_wholes(model):
 
 
 def test_an_empty_set_is_a_whole_of_no_parts():
-    model = shaken("sines-small", hidden=16)
+    model = small("sines-small", hidden=16)
     losses = model.loss(torch.zeros(2, 200), torch.tensor([4]), offsets=torch.tensor([0, 0, 1]), seed=1)
     assert torch.isfinite(losses.total).all() and losses.w[0] == 0
     nothing = model.generate(counts=[0] * 10, seed=1, noise=False)
@@ -254,7 +247,7 @@ def test_an_empty_set_is_a_whole_of_no_parts():
 
 def test_large_wholes_grow_with_k_alone():
     """u = w~/K and 1/K decide the shape: ten times very many parts give ten times the whole."""
-    model = shaken("sines-small", hidden=16)
+    model = small("sines-small", hidden=16)
     w_sum = 1e7 * torch.cat([torch.tensor([[3.0] + 9 * [0.0]]), torch.randn(1, 24)], -1)
     once, tenfold = (model.decode(w_sum=f * w_sum) for f in (1, 10))
     torch.testing.assert_close(tenfold.mean, 10 * once.mean, rtol=1e-4, atol=10.0)

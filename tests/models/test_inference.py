@@ -11,26 +11,17 @@ import torch
 from compvae_fast.data import problem, sines
 from compvae_fast.models import CompVAE, bits_of_parts
 from compvae_fast.random import Stream, fold, normal
+from models.looks import shaken
 
 LABELS = torch.tensor([[1, 1, 5], [10, 3, 7], [2, 9, 9]])
 LENGTHS = torch.tensor([3, 1, 2])
+SMALL = {"narrow": 20, "w_dim": 5, "z_dim": 3}
 OTHERS = ("diagonal", "recurrent", "running_sum")
-
-
-def shaken(**overrides):
-    torch.manual_seed(1)
-    model = CompVAE.from_preset("sines", narrow=20, w_dim=5, z_dim=3, **overrides)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            scale = 0.5 / max(parameter.shape[-1] if parameter.dim() > 1 else 1, 1) ** 0.5
-            parameter += scale * torch.randn(parameter.shape, generator=generator)
-    return model.eval()
 
 
 @pytest.fixture(scope="module", params=OTHERS)
 def model(request):
-    return shaken(inference=request.param)
+    return shaken("sines", **SMALL, inference=request.param)
 
 
 def test_losses_agree_in_every_layout_and_every_parameter_learns(model):
@@ -57,7 +48,7 @@ def test_bits_of_parts_add_up_where_nothing_is_correlated(model):
 
 def test_the_running_sum_is_that_of_the_parts_that_are_drawn():
     """What the network of the second and third part is given beside the rest."""
-    model = shaken(inference="running_sum")
+    model = shaken("sines", **SMALL, inference="running_sum")
     x = sines.wholes(LABELS, seed=1)
     heard = []
     model.posterior_w.first.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0][:, -5:]))
@@ -73,7 +64,7 @@ def test_what_comes_later_does_not_matter_in_order_and_all_matter_in_a_graph():
     changed = LABELS.clone()
     changed[:, 2] = 4
     for inference, sees in (("recurrent", False), ("running_sum", False), ("diagonal", True), ("graph", True)):
-        model = shaken(inference=inference)
+        model = shaken("sines", **SMALL, inference=inference)
         with torch.no_grad():
             one, other = (model._posterior(x, model._given(labels), 3).w_q[0] for labels in (LABELS, changed))
         assert torch.equal(one[:, :2], other[:, :2]) != sees
@@ -84,7 +75,7 @@ def test_marginal_bits_of_the_graph_are_those_of_its_covariance():
     """Against an explicit 3 x 3 covariance in each coordinate, in both couplings."""
     x = sines.wholes(LABELS, seed=1)
     for coupling in ("unit", "scaled"):
-        model = shaken(coupling=coupling).double()
+        model = shaken("sines", **SMALL, coupling=coupling).double()
         with torch.no_grad():
             bits = bits_of_parts(model, x.double(), LABELS, seed=3)
             q = model._posterior(x.double(), model._given(LABELS), 3)
@@ -104,7 +95,7 @@ def test_marginal_bits_of_the_graph_are_those_of_its_covariance():
 
 
 def test_noise_in_order_is_the_operations_own():
-    model = shaken(inference="running_sum")
+    model = shaken("sines", **SMALL, inference="running_sum")
     given = model._given(LABELS)
     noise = model.posterior_w._noise(given, 3, None)
     coordinates = torch.arange(5)
@@ -136,7 +127,7 @@ def weather(monkeypatch):
 
 @pytest.mark.parametrize("inference", ["graph", "running_sum"])
 def test_external_factors_reach_every_conditional(weather, inference):
-    model = shaken(problem="weather", inference=inference, graph_context=True, graph_layers=5)
+    model = shaken("sines", **SMALL, problem="weather", inference=inference, graph_context=True, graph_layers=5)
     batch = weather.draw(4, 3, seed=1)
     given = {"offsets": batch.offsets, "context": batch.context}
     other = {"offsets": batch.offsets, "context": batch.context + 1}
@@ -161,7 +152,7 @@ def test_external_factors_reach_every_conditional(weather, inference):
 
 
 def test_context_in_every_layer_is_in_every_layer():
-    model = shaken(graph_context=True, graph_layers=5)
+    model = shaken("sines", **SMALL, graph_context=True, graph_layers=5)
     assert len(model.posterior_w.blocks) == 5
     assert all(block.context_f is not None and block.context_g is not None for block in model.posterior_w.blocks)
     x = sines.wholes(LABELS, seed=1)

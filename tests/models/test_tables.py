@@ -5,37 +5,13 @@ import torch
 from torch import nn
 
 from compvae_fast.models import CompVAE
-from compvae_fast.nn import GaussianHead, GraphBlock, Residual
+from compvae_fast.nn import GraphBlock
+from models.looks import described
 
 
 @pytest.fixture(scope="module")
 def model():
     return CompVAE.from_preset("sines")
-
-
-def described(layers):
-    """Layers as short words: what the tables print."""
-    words = []
-    for layer in layers:
-        match layer:
-            case nn.Linear():
-                words.append(f"Linear({layer.in_features}, {layer.out_features})")
-            case GaussianHead():
-                words.append(f"Linear({layer.linear.in_features}, {layer.linear.out_features})")
-            case Residual():
-                words.append(f"Residual({layer.fc1.in_features})")
-            case nn.Conv1d() | nn.ConvTranspose1d():
-                words.append(
-                    f"{type(layer).__name__}({layer.in_channels}, {layer.out_channels}, "
-                    f"ks={layer.kernel_size[0]}, s={layer.stride[0]}, p={layer.padding[0]})"
-                )
-            case nn.ELU():
-                words.append("ELU")
-            case nn.Flatten() | nn.Unflatten():
-                pass
-            case _:
-                raise AssertionError(f"a layer no table has: {layer}")
-    return words
 
 
 def test_table_1_prior_of_z(model):
@@ -45,7 +21,7 @@ def test_table_1_prior_of_z(model):
 def test_table_2_observation(model):
     assert described(model.observation.layers) == [
         "Linear(1280, 800)", "ELU",
-        *["Residual(800)", "ELU"] * 3,
+        *["Residual(800)", "ELU"] * 3, "Reshape",
         "ConvTranspose1d(160, 80, ks=4, s=2, p=0)", "ELU",
         "Conv1d(80, 80, ks=7, s=1, p=3)", "ELU",
         "ConvTranspose1d(80, 40, ks=8, s=4, p=0)", "ELU",
@@ -69,11 +45,11 @@ def test_table_2_crops_the_middle_200_of_270(model):
 
 def test_table_3_features(model):
     assert described(model.features) == [
-        "Conv1d(1, 40, ks=10, s=5, p=0)", "ELU",
+        "Reshape", "Conv1d(1, 40, ks=10, s=5, p=0)", "ELU",
         "Conv1d(40, 40, ks=7, s=1, p=3)", "ELU",
         "Conv1d(40, 80, ks=6, s=3, p=0)", "ELU",
         "Conv1d(80, 80, ks=7, s=1, p=3)", "ELU",
-        "Conv1d(80, 160, ks=4, s=2, p=0)", "ELU",
+        "Conv1d(80, 160, ks=4, s=2, p=0)", "ELU", "Reshape",
         "Residual(800)", "ELU",
     ]  # fmt: skip
 

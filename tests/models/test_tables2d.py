@@ -2,55 +2,20 @@
 
 import pytest
 import torch
-from torch import nn
 
 from compvae_fast.data import problem
 from compvae_fast.models import CompVAE
-from compvae_fast.nn import GaussianHead, LogisticObservation, Residual
+from compvae_fast.nn import LogisticObservation
+from models.looks import described, shaken
 
 PROBLEM = problem("dots")
+SMALL = {"narrow": 8, "w_dim": 32, "z_dim": 5}
 
 
 @pytest.fixture(scope="module")
 def model():
     with torch.device("meta"):
         return CompVAE.from_preset("dots")
-
-
-def small(**overrides):
-    torch.manual_seed(1)
-    model = CompVAE.from_preset("dots", narrow=8, w_dim=32, z_dim=5, **overrides)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            scale = 0.5 / max(parameter.shape[-1] if parameter.dim() > 1 else 1, 1) ** 0.5
-            parameter += scale * torch.randn(parameter.shape, generator=generator)
-    return model.eval()
-
-
-def described(layers):
-    """Layers as short words: what the tables print."""
-    words = []
-    for layer in layers:
-        match layer:
-            case nn.Linear():
-                words.append(f"Linear({layer.in_features}, {layer.out_features})")
-            case GaussianHead():
-                words.append(f"Linear({layer.linear.in_features}, {layer.linear.out_features})")
-            case Residual():
-                words.append(f"Residual({layer.fc1.in_features})")
-            case nn.Conv2d():
-                size, stride, pad = layer.kernel_size[0], layer.stride[0], layer.padding[0]
-                words.append(f"Conv2d({layer.in_channels}, {layer.out_channels}, ks={size}, s={stride}, p={pad})")
-            case nn.ELU() | nn.Tanh():
-                words.append(type(layer).__name__)
-            case nn.Upsample():
-                words.append(f"{layer.mode} x{layer.scale_factor:g}")
-            case nn.Flatten() | nn.Unflatten():
-                words.append("Reshape")
-            case _:
-                raise AssertionError(layer)
-    return words
 
 
 def test_table_7_prior_of_the_parts(model):
@@ -144,7 +109,7 @@ def test_the_untrained_posterior_is_the_prior():
      {"released": True}, {"inference": "diagonal"}],
 )  # fmt: skip
 def test_every_parameter_learns_in_every_layout(overrides):
-    model = small(**overrides)
+    model = shaken("dots", **SMALL, **overrides)
     batch = PROBLEM.draw(4, 3, k_min=3, k_per_batch=1, seed=1)
     x = (batch.x * 255).round() / 255
     dense = model.loss(x, batch.labels, features=batch.features, seed=3)
@@ -163,7 +128,7 @@ def test_every_parameter_learns_in_every_layout(overrides):
 
 
 def test_the_saturating_aggregation_is_between_the_sum_and_the_networks():
-    model = small(aggregation="saturating")
+    model = shaken("dots", **SMALL, aggregation="saturating")
     w_sum, z = torch.randn(2, 32), torch.randn(2, 5)
     with torch.no_grad():
         model.aggregation.log_gamma.fill_(0.7)
