@@ -19,8 +19,8 @@ from .sections import distances_section, edits_section, losses_section, separati
 from .verdict import shortfalls
 
 LEAD = (
-    "A whole is an image of 32 x 32 pixels that dots share out between them: each pixel mixes the colours by softmax "
-    "weights -a |p - location|^2. A part has a colour (its label), a location, and an intensity a ~ U(5, 10)."
+    "A whole is an image of 32 × 32 pixels that dots share out between them: each pixel p mixes the colours by the "
+    "softmax of −a |p − location|². A part has a colour (its label), a location, and an intensity a ~ U(5, 10)."
 )
 SHOWN = (1, 2, 4, 5, 8, 12)
 COMPOSED = (1, 0, 2, 4, 3)
@@ -126,10 +126,11 @@ def chapter(run: Run, *, n: int, multisets: int, importance: int, seed: int) -> 
             seeds="Paper section 5.2 and figure 7: {w_i} near 200-300 bits, z near 40-60. No distances are given.",
         ),
         separation_section(
-            apart(seed), separated, seeds="Paper section 4.1 asks; for images neither seed shows or measures it."
+            apart(seed), separated,
+            seeds="Paper section 4.1 asks; for images neither it nor the thesis shows or measures it.",
         ),
         edits_section(editing(model, seed), edits, n=EDITED),
-        losses_section(run.rows, seeds="Paper figure 7: {w_i} near 200-300 bits, z near 40-60."),
+        losses_section(run.rows, density=False, seeds="Paper figure 7: {w_i} near 200-300 bits, z near 40-60."),
     ]
     return Chapter(LEAD, {"rows": rows, "edits": edits, "separation": separated}, shortfalls(rows, "dots"), sections)
 

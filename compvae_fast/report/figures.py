@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ RIVALS = {
     "independent": "#15803d",
     "moments": SECOND,
 }
+_TICKS = (0, *(float(f"{digit}e{power}") for power in range(-2, 4) for digit in (1, 2, 5) if (digit, power) != (1, -2)))
 DASHES: dict[str, Any] = {"color": TRUE, "linewidth": 0.9, "linestyle": (0, (4, 2))}
 
 
@@ -33,7 +35,10 @@ def losses(rows: list[dict[str, Any]]) -> Figure:
     taken = [row for row in rows if row["total_bits"] is not None]
     steps = [row["step"] for row in taken]
     for name, (label, colour) in TERMS.items():
-        axes.plot(steps, [row[f"{name}_bits"] for row in taken], color=colour, label=label, linewidth=1.3)
+        # the sum is often all but x, which is to be seen beneath it
+        line = (0, (4, 3)) if name == "total" else "-"
+        values = [row[f"{name}_bits"] for row in taken]
+        axes.plot(steps, values, color=colour, label=label, linewidth=1.3, linestyle=line)
     axes.set_yscale("symlog", linthresh=1.0)
     axes.set_xlabel("step")
     axes.set_ylabel("bits per whole")
@@ -53,11 +58,12 @@ def distances(rows: list[dict[str, Any]]) -> Figure:
         axes.plot(sizes, values, marker="o", markersize=4, label=label, color=colour, linewidth=width)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(k) for k in sizes])
-    axes.minorticks_off()
     axes.set_yscale("symlog", linthresh=0.02, linscale=0.5)
-    ticks = (0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
-    axes.set_yticks(ticks, [str(tick) for tick in ticks])
-    axes.set_ylim(bottom=min(-0.02, *(row[name] for row in rows for name in shown)))
+    axes.minorticks_off()
+    there = [row[name] for row in rows for name in shown if not math.isnan(row[name])]
+    ticks = [tick for tick in _TICKS if tick <= max([2, *there])]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_ylim(bottom=min([-0.02, *there]))
     axes.set_xlabel("parts, K")
     axes.set_ylabel("energy distance")
     axes.grid(True, which="major", color="#e5e5e5")

@@ -39,7 +39,7 @@ def figure(name: str, value: float | str) -> str:
         return str(value)
     if math.isnan(value):
         return "-"
-    return f"{value:.1f}" if name.endswith("_bits") or name in ("elbo", "iw_bound") else f"{value:.3f}"
+    return f"{value:z.1f}" if name.endswith("_bits") or name in ("elbo", "iw_bound") else f"{value:z.3f}"
 
 
 def shown_columns(columns: dict[str, str], rows: list[dict[str, Any]]) -> dict[str, str]:

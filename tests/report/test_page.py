@@ -2,6 +2,7 @@ import base64
 import dataclasses
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from compvae_fast.random import fold
 from compvae_fast.report import dots, figures, info_text, learning, write_report
 from compvae_fast.report.info import facts, processor_features
 from compvae_fast.report.measures import EDIT_SIZES, SIZES
+from compvae_fast.report.tables import figure
 from compvae_fast.training import BadInput, TrainingConfig, load_run, train
 
 
@@ -78,7 +80,8 @@ def test_the_2d_problem_has_a_report_of_its_own(trained, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     run = dataclasses.replace(load_run(trained), path=tmp_path / "run", model=model)
     text = write_report(run, n=4, multisets=1, importance=1).read_text()
-    assert "32 x 32 pixels" in text and text.count("<img") == 6
+    assert "32 × 32 pixels" in text and text.count("<img") == 6
+    assert "may be negative" not in text, "x has a probability, not a density"
     assert "200-300 bits" in text and "whole - aggregate" in text
     rows = json.loads((tmp_path / "run" / "measures.json").read_text())["separation"]
     assert [row["k"] for row in rows] == [1, 2, 4]
@@ -117,6 +120,20 @@ def test_losses_with_skipped_and_negative_rows_are_drawn():
     rows += [{"step": step, **{f"{name}_bits": 100.0 - step * 20 for name in terms}} for step in (10, 15)]
     (axes,) = figures.losses(rows).axes
     assert [len(line.get_xdata()) for line in axes.lines] == [2, 2, 2, 2]
+
+
+def test_distances_are_labelled_as_far_as_they_go():
+    rows = [{"k": 1, "model": math.nan, "saturated": math.nan}, {"k": 2, "model": 0.05, "saturated": 84.2}]
+    (axes,) = figures.distances(rows).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()][-3:] == ["10", "20", "50"]
+    assert axes.get_ylim()[1] > 84.2 and not len(axes.yaxis.get_minorticklocs())
+    (axes,) = figures.distances([{"k": 2, "model": 0.05}]).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()][-1] == "2"
+
+
+def test_nothing_is_below_nothing():
+    assert [figure(name, -0.0004) for name in ("z_bits", "model", "floor")] == ["0.0", "0.000", "0.000"]
+    assert figure("z_bits", -0.06) == "-0.1" and figure("model", math.nan) == "-"
 
 
 def test_info_names_versions_processor_and_every_backend():
