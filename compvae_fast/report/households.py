@@ -40,7 +40,7 @@ def household_reconstructions(model: CompVAE, seed: int, k: int = 100) -> Figure
         panel.plot(hours, mean[0], color=MODEL, linewidth=1.2)
         panel.plot(hours, true[0], **DASHES)
         panel.set_title(title, fontsize=9, loc="left")
-    _week(axes, "kW")
+    in_days(axes, "kW")
     return figure
 
 
@@ -60,7 +60,7 @@ def household_weeks(model: CompVAE, seed: int, sizes: tuple[int, ...] = (50, 150
             panel.set_ylim(0, limit)
         axes[2 * row].set_ylabel(f"K = {k}, kW", fontsize=9)
     titled(axes, ("true", "generated"))
-    _week(axes)
+    in_days(axes)
     return figure
 
 
@@ -98,11 +98,12 @@ def temperature_response(model: CompVAE, seed: int, k: int = 100, degrees: tuple
     for panel in axes:
         panel.set_ylim(-0.15 * limit, limit)
     titled(axes, ("true", "generated"))
-    _week(axes, "kW")
+    in_days(axes, "kW")
     return figure
 
 
-def _week(axes, unit: str = "") -> None:
+def in_days(axes, unit: str = "") -> None:
+    """Names the days of an axis in hours."""
     for panel in axes:
         panel.set_xticks([24 * day + 12 for day in range(7)], DAYS)
         if unit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from compvae_fast.data import households
@@ -14,7 +15,7 @@ from compvae_fast.training import Run
 from .chapter import Chapter, Section
 from .figures import SECOND, TRUE, grid
 from .household_measures import Cases, grid_of, household_distances, measures_of, town_of
-from .households import grid_histograms, household_reconstructions, household_weeks, temperature_response
+from .households import grid_histograms, household_reconstructions, household_weeks, in_days, temperature_response
 from .measures import separation, sizes_of, whole_and_aggregate
 from .sections import distances_section, losses_section, separation_section
 from .verdict import shortfalls
@@ -42,10 +43,13 @@ def apart(town: Neighbourhoods, sizes: tuple[int, ...], seed: int) -> Figure:
         asked = town.describe(1, k, k_min=k, k_per_batch=1, seed=fold(seed, k))
         whole, _ = whole_and_aggregate(town, asked, 1, seed)
         alone = town.independent(asked.labels[0], 1, seed=seed)
-        panel.plot(alone[0], color=SECOND, linewidth=1.0, label="each in a week of its own")
-        panel.plot(whole[0], color=TRUE, linewidth=1.2, label="the neighbourhood")
+        hours = torch.arange(whole.shape[1]) / 2
+        panel.plot(hours, alone[0], color=SECOND, linewidth=1.0, label="each in a week of its own")
+        panel.plot(hours, whole[0], color=TRUE, linewidth=1.2, label="the neighbourhood")
         panel.set_title(f"K = {k}, kW", fontsize=9)
-    axes[0].legend(frameon=False, fontsize=7)
+        panel.set_ylim(bottom=0)
+    axes[0].legend(frameon=False, fontsize=7, loc="lower left", ncols=2)
+    in_days(axes)
     return figure
 
 
@@ -70,7 +74,8 @@ def chapter(run: Run, *, n: int, multisets: int, importance: int, seed: int) -> 
             seeds="Thesis figure 9.13 (d): five weeks of one multiset of 100 households, of one shape and level.",
         ),
         distances_section(
-            rows, n=wholes, multisets=multisets, importance=importance, seeds="The thesis gives no energy distances."
+            rows, n=wholes, multisets=multisets, importance=importance, seeds="The thesis gives no energy distances.",
+            how="(all of the same weeks, and distances of different ones; independent parts are a quarter as many) ",
         ),
         separation_section(
             apart(town, tuple(sorted({few, some})), seed), separated,

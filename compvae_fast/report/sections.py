@@ -21,13 +21,15 @@ def losses_section(rows: list[dict[str, Any]], *, density: bool = True, seeds: s
     return Section("Losses over time", text, figures.losses(rows), seeds=seeds)
 
 
-def distances_section(rows: list[dict[str, Any]], *, n: int, multisets: int, importance: int, seeds: str) -> Section:
-    """Energy distances, amplitude and bounds."""
+def distances_section(
+    rows: list[dict[str, Any]], *, n: int, multisets: int, importance: int, seeds: str, how: str = ""
+) -> Section:
+    """Energy distances, amplitude and bounds; ``how`` says what is particular to a problem's distances."""
     moments = ", and parts with two exact moments behind the exact tanh" if rows and "moments" in rows[0] else ""
     text = (
         f"Energy distances of {n} wholes to {n} true ones of the same description, U-statistics over the standard "
-        f"deviation of true values, mean of {multisets} random multisets: of the model; of true wholes once more (the "
-        "floor); and of what needs no learning: a Gaussian fitted to true wholes, parts made one by one and put "
+        f"deviation of true values, mean of {multisets} random multisets: {how}of the model; of true wholes once more "
+        "(the floor); and of what needs no learning: a Gaussian fitted to true wholes, parts made one by one and put "
         f"together afterwards{moments}. Amplitude: the ratio of standard deviations; level and spread: of means, and "
         "of deviations between wholes. Bits: the mean losses. Bounds on the log-likelihood: ELBO, and the "
         f"importance-weighted one with {importance} samples. The scale is logarithmic beyond 0.02 and linear below."

@@ -1,5 +1,7 @@
 """The network "neighbourhood": linear in its parts, with the posterior of a linear model."""
 
+import math
+
 import pytest
 import torch
 
@@ -67,6 +69,37 @@ def test_wholes_are_linear_in_the_parts(model, wholes):
     torch.testing.assert_close(seven.stddev, 7**0.5 * one.stddev, rtol=1e-4, atol=1e-3)
     empty = model.observation(0 * w_sum, z, context)
     assert (empty.mean == 0).all() and empty.stddev.isfinite().all()
+
+
+def test_every_household_adds_the_floor_to_the_noise(model):
+    floor, counts = SMALL["observation_floor"], torch.tensor([[3.0, *[0.0] * 11, 4.0], [0.0] * 13])
+    silent = [torch.full((1, math.prod(shape), 13), -80.0) for shape in model.observation.coefficients.pyramid.shapes]
+    for level in model.observation.logvars(silent, counts):
+        torch.testing.assert_close(level.exp()[0], torch.full_like(level[0], 7 * floor**2))
+        torch.testing.assert_close(level.exp()[1], torch.full_like(level[1], floor**2))
+
+
+def test_a_half_hour_answers_to_the_day_before_it_alone(model):
+    """Beside the days' means, which all hours hear of and which are silenced here."""
+    of, context, hour = model.observation.coefficients, torch.zeros(1, 168), 100
+    with torch.no_grad():
+        of.mix.weight[:, 8:] = 0.0
+        of.of_common.zero_()
+        warm = context.clone()
+        warm[0, hour] = 30.0
+        z = torch.zeros(1, 3)
+        changed = (of(z, warm)[0] != of(z, context)[0]).any(-1)[0].nonzero().squeeze(1)
+    assert changed.tolist() == list(range(2 * hour, 2 * (hour + 24)))
+
+
+def test_features_are_of_a_household(model, wholes):
+    """Twice the neighbourhood, twice the curve: the same, but for K itself."""
+    x, labels, context = wholes["x"], wholes["labels"], wholes["context"]
+    with torch.no_grad():
+        model.features.first.weight[:, -1] = 0.0
+        once = model.features(x, Given.of(model.problem, 1, 13, labels, context=context))
+        twice = model.features(2 * x, Given.of(model.problem, 1, 13, torch.cat([labels, labels], 1), context=context))
+    torch.testing.assert_close(twice[:, :16], once[:, :16])
 
 
 def test_kept_coefficients_are_of_the_same_question(model, wholes):

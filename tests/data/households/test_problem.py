@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from compvae_fast.data import problem
+from compvae_fast.data.households import problem as households_problem
 from compvae_fast.data.households.causes import causes, under_temperature
 from compvae_fast.data.households.problem import Households
 
@@ -36,6 +37,22 @@ def test_a_batch_adds_up_distinct_households_of_one_week(town, k_per_batch):
         torch.testing.assert_close(sums[found], x, atol=1e-4, rtol=1e-5)
         # the same households stand in another order, too
         assert torch.equal(town.pool.labels[week][members[found]].sort().values, mine.sort().values)
+
+
+def test_no_household_is_twice_in_a_whole(town):
+    """400 wholes of all 31: a step of 0 among 31 would be missed in 400 draws once in 10^5."""
+    sets, part = (i.flatten() for i in torch.meshgrid(torch.arange(400), torch.arange(31), indexing="ij"))
+    week, cell = town.chosen(torch.full((400,), 31), sets, part, seed=7, set_start=0)
+    assert torch.equal(cell.view(400, 31).sort(1).values, week[:, None] * 31 + torch.arange(31))
+
+
+def test_what_measures_is_of_weeks_after_the_pools_in_calendar_too(town, monkeypatch):
+    asked = []
+    monkeypatch.setattr(households_problem, "causes", lambda weeks, **k: asked.append(weeks) or causes(weeks, **k))
+    context = town.sample_context(20, seed=1)
+    town.wholes(torch.full((20, 1), 2), context=context, seed=1)
+    town.independent(torch.tensor([2, 9]), 10, seed=1)
+    assert len(asked) == 2 and all(weeks.min() >= 6 and weeks.max() < 12 for weeks in asked)
 
 
 def test_all_households_of_a_week_are_that_weeks_sum(town):
