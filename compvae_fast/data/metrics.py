@@ -51,26 +51,22 @@ def energy_distances(
             )
         if paired and len(x) != len(y):
             raise ValueError(f"{name}, y: expected as many rows in pairs, got {len(x)} and {len(y)}")
-    y = y.flatten(1).double()
     # distances stay, and by matrix products their rounding is that of numbers near zero
-    centre, spread, within = y.mean(0), y.std(), _within(y)
-    flat = {name: x.flatten(1).double() for name, x in samples.items()}
-    return {
-        name: (2 * _across(x - centre, y - centre, paired) - _within(x) - within) / spread for name, x in flat.items()
-    }
+    centre = y.flatten(1).double().mean(0)
+    y = y.flatten(1).double() - centre
+    spread, within = (y + centre).std(), _across(y, y, paired=True)
+    found = {}
+    for name, x in samples.items():
+        x = x.flatten(1).double() - centre
+        found[name] = (2 * _across(x, y, paired) - _across(x, x, paired=True) - within) / spread
+    return found
 
 
 def _across(x: Tensor, y: Tensor, paired: bool) -> Tensor:
     """Mean distance of a row of x and one of y, of other rows if paired."""
+    # cdist takes a matrix product; pdist takes none, and ten times as long where rows are images
     distance = torch.cdist(x, y)
     return distance.fill_diagonal_(0).sum() / (len(x) * (len(x) - 1)) if paired else distance.mean()
-
-
-def _within(rows: Tensor) -> Tensor:
-    """Mean distance of two different rows."""
-    rows = rows - rows.mean(0)
-    # pdist takes no matrix product, and ten times as long where rows are images
-    return _across(rows, rows, paired=True)
 
 
 def amplitude_ratio(x: Tensor, y: Tensor) -> Tensor:
