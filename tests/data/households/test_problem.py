@@ -101,6 +101,12 @@ def test_smaller_wholes_are_the_beginnings_of_larger_ones(town):
     torch.testing.assert_close(town.separately(labels, 3, context=context[0], seed=2)[:1], found[5][:1])
 
 
+def test_every_whole_has_households_of_its_own(town):
+    """30 wholes of the same contracts at one temperature, over six calendars: none of them twice."""
+    x = town.wholes(torch.full((30, 2), 2), context=town.sample_context(1, seed=1).expand(30, -1), seed=3)
+    assert len(x.unique(dim=0)) == 30
+
+
 def test_the_temperature_asked_for_is_the_one_heated_for(town):
     labels = torch.full((4, 60), 9)
     mild = torch.full((4, 168), 14.0)

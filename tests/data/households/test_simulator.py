@@ -12,6 +12,8 @@ from compvae_fast.data import households
 from compvae_fast.data.households import causes as common
 from compvae_fast.data.households import simulator
 from compvae_fast.data.households.appliances import Runs, averaged
+from compvae_fast.data.households.numbers import Numbers
+from compvae_fast.data.households.occupancy import occupancy
 from compvae_fast.data.households.traits import traits
 from compvae_fast.random import Stream, fold
 
@@ -141,6 +143,18 @@ def test_a_match_is_seen_in_the_evening_of_its_day():
     assert difference[day, :24].abs().max() < 1
 
 
+def test_nights_that_last_past_midnight_are_those_of_the_next_morning():
+    """Sleep comes half an hour later on Fridays and Saturdays: Saturday and Sunday have more of the small hours."""
+    n = 400
+    ids, label = torch.arange(n), torch.full((n,), 2)
+    rows = torch.full((n,), 20)
+    shared = common.causes(torch.tensor([20]), seed=1)
+    own = common.Causes(**{f.name: getattr(shared, f.name)[0 * rows] for f in dataclasses.fields(shared)})
+    late = dataclasses.replace(traits(label, ids, seed=1), sleep=torch.full((n, 2), 25.7))
+    active = occupancy(late, own, Numbers(2, ids, rows)).active.view(n, 7, 48)[..., 3:6].mean((0, 2))
+    assert active[[5, 6]].min() > 1.3 * active[[0, 1, 2, 3, 4]].max()
+
+
 def test_the_calendar():
     public = [datetime.date(2018, 1, 1) + datetime.timedelta(days=d) for d in range(2000) if common._day(d)[1]]
     known = {2018: (4, 2), 2019: (4, 22), 2020: (4, 13), 2021: (4, 5), 2022: (4, 18)}
@@ -152,6 +166,19 @@ def test_the_calendar():
     summer = [common._day((datetime.date(2020, m, d) - datetime.date(2018, 1, 1)).days)[3] for m, d in
               ((3, 28), (3, 29), (10, 24), (10, 25))]
     assert summer == [0, 1, 1, 0]
+
+
+def test_heating_answers_to_the_twelve_hours_before():
+    of = common.causes(torch.arange(5, 8), seed=1)
+    before = of.temperature.unfold(1, 12, 1).mean(-1)[:, :-1]
+    torch.testing.assert_close(of.felt[:, 24::2], before)
+    assert torch.equal(of.felt[:, ::2], of.felt[:, 1::2])
+    warm = of.temperature.clone()
+    warm[0, 60] += 12
+    shift = common.under_temperature(of, warm).felt - of.felt
+    expected = torch.zeros(3, 336)
+    expected[0, 2 * 61 : 2 * 73] = 1.0
+    torch.testing.assert_close(shift, expected, atol=1e-4, rtol=0)
 
 
 def test_the_climate():
