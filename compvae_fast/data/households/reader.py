@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,23 +179,34 @@ def read_simbench(folder: str | Path, *, fill: int = 2) -> Record:
 def _times(table: Table, zone: ZoneInfo, of: np.ndarray) -> np.ndarray:
     """UTC seconds of every row's timestamp; a naive one that comes twice for its household is then winter time."""
     out = np.empty(table.rows, dtype=np.int64)
-    seen: set[tuple[int, datetime.datetime]] = set()
+    seen: set[tuple[int, int]] = set()
+    known: dict[Any, tuple[int, int]] = {}  # households share their timestamps
     for index, text in enumerate(table["timestamp"]):
-        try:
-            time = text if isinstance(text, datetime.datetime) else datetime.datetime.fromisoformat(str(text))
-        except ValueError:
-            raise table.wrong(index, "timestamp", "an ISO 8601 time") from None
-        if time.tzinfo is None:
-            key = int(of[index]), time
-            early, late = (time.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1))
-            if early > late:  # the hour that the spring change skips
-                raise table.wrong(index, "timestamp", f"a time that exists in {zone.key}")
-            second = late if key in seen else early
-            seen.add(key)
+        if text not in known:
+            known[text] = _instants(table, index, zone)
+        early, late = known[text]
+        if early == late:
+            out[index] = early
         else:
-            second = time.timestamp()
-        out[index] = round(second)
+            key = int(of[index]), early
+            out[index] = late if key in seen else early
+            seen.add(key)
     return out
+
+
+def _instants(table: Table, index: int, zone: ZoneInfo) -> tuple[int, int]:
+    """UTC seconds of one row's timestamp, in summer and in winter time where a naive one may be either."""
+    text = table["timestamp"][index]
+    try:
+        time = text if isinstance(text, datetime.datetime) else datetime.datetime.fromisoformat(str(text))
+    except ValueError:
+        raise table.wrong(index, "timestamp", "an ISO 8601 time") from None
+    if time.tzinfo is not None:
+        return round(time.timestamp()), round(time.timestamp())
+    early, late = (round(time.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1))
+    if early > late:  # the hour that the spring change skips
+        raise table.wrong(index, "timestamp", f"a time that exists in {zone.key}")
+    return early, late
 
 
 def _weeks(table, column, rows, seconds, values, zone: ZoneInfo, step: int, fill: int):
@@ -247,6 +259,7 @@ def _skipped(monday: int, zone: ZoneInfo, step: int, grid: np.ndarray) -> int:
     return max(0, int((last - first).total_seconds()) // step)
 
 
+@functools.lru_cache(maxsize=2**17)
 def _local(second: int, zone: ZoneInfo) -> int:
     offset = datetime.datetime.fromtimestamp(second, zone).utcoffset()
     assert offset is not None
