@@ -101,6 +101,8 @@ def _scalar(name: str, value) -> int | Tensor:
                 f"{name}: expected an int or a 0-d int64 tensor, got dtype {value.dtype}, shape {list(value.shape)}"
             )
         return value
+    if isinstance(value, int):  # what torch.compile follows, where it loses itself in an enumeration's __index__
+        return int(value)
     try:
         return operator.index(value)
     except TypeError:
@@ -196,4 +198,7 @@ def fold(seed: int | Tensor, stream: int | Tensor) -> int | Tensor:
     >>> fold(1, Stream.DATA) == int(fold(torch.tensor(1), Stream.DATA)) % 2**64
     True
     """
-    return _reference.fold(_scalar("seed", seed), _scalar("stream", stream))
+    seed, stream = _scalar("seed", seed), _scalar("stream", stream)
+    if isinstance(seed, int) and _is_traced():  # a number that varies from call to call would be followed symbolically
+        seed = torch.full((), seed if -(2**63) <= seed < 2**63 else _as_int64(seed), dtype=torch.int64)
+    return _reference.fold(seed, stream)

@@ -82,7 +82,8 @@ def main() -> None:
         check.run("tests", sys.executable, "-m", "pytest", "tests/gpu", "-q", "-m", "gpu", "-p", "no:cacheprovider",
                   f"--junitxml={options.out / 'tests.xml'}", limit=200)
         sanitize(check, folder)
-        check.run("training-step", sys.executable, "-m", "gpu_check.step", "--out", options.out, limit=90)
+        check.run("training-step", sys.executable, "bench/training_step.py", "--device", "cuda", "--precision", "bf16",
+                  "--out", options.out, limit=90)
         print((options.out / "training-step.txt").read_text())
         left = LIMIT - (time.monotonic() - check.began) - 20
         check.run("benchmarks", sys.executable, "-m", "gpu_check.measure", "--out", options.out, "--seconds", left - 20,

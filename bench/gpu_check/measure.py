@@ -18,7 +18,7 @@ from compvae_fast.ops._library import shapes_of
 from compvae_fast.registry import RECORDS, Shape
 
 COPIED = 1 << 30  # bytes
-# (record, shape, dtype): the sizes that issues name, and for each operation one shape of each class
+# (record, shape, dtype): the sizes that docs/performance.md names, and for each operation one shape of each class
 NAMED = [
     ("posterior_sum_and_kl", Shape.dense(2048, 16, 1024), torch.float32),
     ("posterior_sum_and_kl", Shape.dense(8192, 16, 1024), torch.float32),

@@ -1,34 +1,10 @@
 // Rows of tensors as contiguous runs of the compute type, whatever their dtype and strides.
 #pragma once
 #include "../common/tensor.h"
-#include "simd.h"
+#include "halves.h"
 
 namespace compvae {
 namespace COMPVAE_ISA {
-
-inline float float_from_half(uint16_t h) {
-    const uint32_t sign = uint32_t(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 1023;
-    if (exponent == 31) return bits<float>(sign | 0x7f800000u | mantissa << 13);
-    if (exponent) return bits<float>(sign | (exponent + 112) << 23 | mantissa << 13);
-    const float tiny = float(mantissa) * 0x1p-24f;
-    return sign ? -tiny : tiny;
-}
-inline uint16_t half_from_float(float f) {
-    const uint32_t x = bits<uint32_t>(f), sign = (x >> 16) & 0x8000, magnitude = x & 0x7fffffff;
-    if (magnitude > 0x7f800000) return uint16_t(sign | 0x7e00);
-    if (magnitude >= 0x477ff000) return uint16_t(sign | 0x7c00);
-    if (magnitude < 0x38800000) {  // subnormal: adding 0.5 rounds at 2^-24
-        const float r = bits<float>(magnitude) + 0.5f;
-        return uint16_t(sign | (bits<uint32_t>(r) - 0x3f000000));
-    }
-    const uint32_t rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
-    return uint16_t(sign | (rounded - 0x38000000) >> 13);
-}
-inline float float_from_bfloat(uint16_t b) { return bits<float>(uint32_t(b) << 16); }
-inline uint16_t bfloat_from_float(float f) {
-    const uint32_t x = bits<uint32_t>(f);
-    return (x & 0x7fffffff) > 0x7f800000 ? uint16_t(x >> 16 | 0x40) : uint16_t((x + 0x7fff + ((x >> 16) & 1)) >> 16);
-}
 
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 8 ? DType::float64 : DType::float32;
@@ -53,33 +29,27 @@ inline void scatter(char* data, int64_t stride, int n, const T* in, Convert conv
     }
 }
 
-#if defined(__F16C__)
-template <class T>
+// The dtypes of 16 bits: rows of float32 in order go by vectors.
+template <class Half, class T>
 inline void gather_halves(const char* data, int64_t stride, int n, T* out) {
-    gather<T, uint16_t>(data, stride, n, out, [](uint16_t h) { return _cvtsh_ss(h); });
+    if constexpr (sizeof(T) == sizeof(float))
+        if (stride == 1) return widen_row<Half>(reinterpret_cast<const uint16_t*>(data), n, out);
+    gather<T, uint16_t>(data, stride, n, out, [](uint16_t h) { return Half::widen(h); });
 }
-template <class T>
+template <class Half, class T>
 inline void scatter_halves(char* data, int64_t stride, int n, const T* in) {
-    scatter<uint16_t>(data, stride, n, in, [](T v) { return uint16_t(_cvtss_sh(float(v), 0)); });
+    if constexpr (sizeof(T) == sizeof(float))
+        if (stride == 1) return narrow_row<Half>(in, n, reinterpret_cast<uint16_t*>(data));
+    scatter<uint16_t>(data, stride, n, in, [](T v) { return Half::narrow(float(v)); });
 }
-#else
-template <class T>
-inline void gather_halves(const char* data, int64_t stride, int n, T* out) {
-    gather<T, uint16_t>(data, stride, n, out, float_from_half);
-}
-template <class T>
-inline void scatter_halves(char* data, int64_t stride, int n, const T* in) {
-    scatter<uint16_t>(data, stride, n, in, [](T v) { return half_from_float(float(v)); });
-}
-#endif
 
 template <class T>
 inline void read_row(const char* data, DType dtype, int64_t stride, int n, T* out) {
     switch (dtype) {
         case DType::float32: return gather<T, float>(data, stride, n, out, [](float v) { return v; });
         case DType::float64: return gather<T, double>(data, stride, n, out, [](double v) { return v; });
-        case DType::bfloat16: return gather<T, uint16_t>(data, stride, n, out, float_from_bfloat);
-        case DType::float16: return gather_halves(data, stride, n, out);
+        case DType::bfloat16: return gather_halves<BFloat16>(data, stride, n, out);
+        case DType::float16: return gather_halves<Float16>(data, stride, n, out);
     }
 }
 template <class T>
@@ -87,10 +57,19 @@ inline void write_row(char* data, DType dtype, int64_t stride, int n, const T* i
     switch (dtype) {
         case DType::float32: return scatter<float>(data, stride, n, in, [](T v) { return float(v); });
         case DType::float64: return scatter<double>(data, stride, n, in, [](T v) { return double(v); });
-        case DType::bfloat16:
-            return scatter<uint16_t>(data, stride, n, in, [](T v) { return bfloat_from_float(float(v)); });
-        case DType::float16: return scatter_halves(data, stride, n, in);
+        case DType::bfloat16: return scatter_halves<BFloat16>(data, stride, n, in);
+        case DType::float16: return scatter_halves<Float16>(data, stride, n, in);
     }
+}
+
+// A whole block's row of 16-bit numbers past the caches; `to` is aligned to a line.
+template <class T>
+inline void stream_halves(char* to, DType dtype, const T* in, int n) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+        uint16_t* p = reinterpret_cast<uint16_t*>(to);
+        return dtype == DType::bfloat16 ? stream_row<BFloat16>(in, n, p) : stream_row<Float16>(in, n, p);
+    }
+    write_row(to, dtype, 1, n, in);
 }
 
 inline char* address(const Tensor& t, int64_t set, int64_t part, int64_t coordinate) {
@@ -119,29 +98,36 @@ class InputRows {
         if (is_direct<T, BLOCK>(t, n)) {
             rows_ = reinterpret_cast<const T*>(address(t, set, part, coordinate));
             stride_ = t.stride_part;
-            ahead_ = rows_ + next.sets * t.stride_set + next.parts * t.stride_part + next.coordinates;
-            return;
+        } else {
+            copy(t, set, part, parts, coordinate, n);
         }
-        for (int k = 0; k < parts; ++k) {
-            T* row = copies_ + k * BLOCK;
-            read_row(address(t, set, part + k, coordinate), t.dtype, t.stride_coordinate, n, row);
-            for (int i = n; i < BLOCK; ++i) row[i] = T(0);
-        }
-        rows_ = ahead_ = copies_;
-        stride_ = BLOCK;
+        const char* row = address(t, set + next.sets, part + next.parts, coordinate + next.coordinates);
+        for (int k = 0; k < parts; ++k, row += t.stride_part * element_size(t.dtype)) ahead_[k] = row;
     }
 
     // Calls for a line of the rows that are read next: a row is too short for the hardware to see a stream in it.
     // Spread over the arithmetic, since the processor can wait for a few lines only. As a call it would have no effect
     // that the compiler knows of, and be left out.
     COMPVAE_INLINE void prefetch(int k, int column) const {
-        __builtin_prefetch(ahead_ + k * stride_ + column, 0, 2);
+        __builtin_prefetch(ahead_[k] + column * int64_t(sizeof(T)), 0, 2);
     }
 
   private:
-    const T *rows_, *ahead_;
+    const T* rows_;
     int64_t stride_;
+    const char* ahead_[PARTS];
     alignas(64) T copies_[PARTS * BLOCK];
+
+    // Out of line, and so without effect on how the kernels are compiled.
+    __attribute__((noinline)) void copy(const Tensor& t, int64_t set, int64_t part, int parts, int64_t coordinate, int n) {
+        for (int k = 0; k < parts; ++k) {
+            T* row = copies_ + k * BLOCK;
+            read_row(address(t, set, part + k, coordinate), t.dtype, t.stride_coordinate, n, row);
+            for (int i = n; i < BLOCK; ++i) row[i] = T(0);
+        }
+        rows_ = copies_;
+        stride_ = BLOCK;
+    }
 };
 
 // Where to write rows of one block: the tensor's own memory, or a copy that finish() converts into it.
@@ -156,19 +142,18 @@ class OutputRows {
         copied_ = !wanted_ || !is_direct<T, BLOCK>(t, n);
         rows_ = copied_ ? copies_ : reinterpret_cast<T*>(address(t, set, part, coordinate));
         stride_ = copied_ ? BLOCK : t.stride_part;
-        streamed_ = streamed && !copied_ && (reinterpret_cast<uintptr_t>(rows_) | t.stride_part * sizeof(T)) % 64 == 0;
+        streamed_ = streamed && wanted_ && n == BLOCK && t.stride_coordinate == 1 &&
+                    (reinterpret_cast<uintptr_t>(address(t, set, part, coordinate)) | t.stride_part * element_size(t.dtype)) % 64 == 0;
     }
     template <class V>
     void put(int k, int column, V v) const {
-        if (streamed_)
+        if (streamed_ && !copied_)
             stream((*this)[k] + column, v);
         else
             store((*this)[k] + column, v);
     }
     void finish(const Tensor& t, int64_t set, int64_t part, int parts, int64_t coordinate, int n) {
-        if (!wanted_ || !copied_) return;
-        for (int k = 0; k < parts; ++k)
-            write_row(address(t, set, part + k, coordinate), t.dtype, t.stride_coordinate, n, (*this)[k]);
+        if (wanted_ && copied_) convert(t, set, part, parts, coordinate, n);
     }
     bool wanted() const { return wanted_; }
 
@@ -177,6 +162,16 @@ class OutputRows {
     int64_t stride_;
     alignas(64) T copies_[PARTS * BLOCK];
     bool wanted_ = false, copied_ = false, streamed_ = false;
+
+    __attribute__((noinline)) void convert(const Tensor& t, int64_t set, int64_t part, int parts, int64_t coordinate, int n) {
+        for (int k = 0; k < parts; ++k) {
+            char* to = address(t, set, part + k, coordinate);
+            if (streamed_ && element_size(t.dtype) == 2)
+                stream_halves(to, t.dtype, (*this)[k], n);
+            else
+                write_row(to, t.dtype, t.stride_coordinate, n, (*this)[k]);
+        }
+    }
 };
 
 }  // namespace COMPVAE_ISA
