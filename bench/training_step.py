@@ -121,8 +121,8 @@ def plain_operations():
         yield
 
 
-def plain_step(state: TrainingState, shape: Shape, compiled: bool):
-    """A step of the same model without this package's operations, on data that are there already."""
+def bare_step(state: TrainingState, shape: Shape, compiled: bool = False):
+    """Losses, backward and the optimiser on data that are there already: no clipping, averages or log."""
     x, labels, lengths = CapturedSteps(state).batch(shape)
     loss = torch.compile(state.model.loss) if compiled else state.model.loss
     device = torch.device(state.config.device).type
@@ -139,7 +139,10 @@ def plain_step(state: TrainingState, shape: Shape, compiled: bool):
 
 
 def measured(config: TrainingConfig, budget: float, compiled: bool = True, parts: int = PARTS, copied: int = 1 << 28) -> dict:
-    """Seconds of each kind of step, all sets of so many parts, and of what it needs; `copied` bytes give a copy's speed."""
+    """Seconds of each kind of step, all sets of so many parts, and of what it needs; `copied` bytes give a copy's speed.
+
+    launched: as training takes it; bare: `bare_step` of this package, and plain: of PyTorch alone.
+    """
     device, shape = torch.device(config.device), Shape(parts, False, False)
     fixed = dataclasses.replace(config.recipe, k_start=parts, k_max=parts, k_per_batch=1, k_exponent=200.0)
     config = dataclasses.replace(config, recipe=fixed)
@@ -153,6 +156,7 @@ def measured(config: TrainingConfig, budget: float, compiled: bool = True, parts
         captured.differentiated(shape)[0].backward()
     calls: dict[str, Callable[[], object]] = {
         "launched": functools.partial(advance, launched),
+        "bare": bare_step(TrainingState(config), shape),
         "products": products_alone(counted.found, device),
         "copy": functools.partial(target.copy_, source),
     }
@@ -162,9 +166,9 @@ def measured(config: TrainingConfig, budget: float, compiled: bool = True, parts
         found = medians(calls, device, budget)
         parameters = sum(p.numel() for p in plain.model.parameters())
         found["optimiser"] = OPTIMISER_BYTES * parameters / (2 * copied) * found.pop("copy")
-        rivals = {"plain eager": plain_step(plain, shape, False)}
+        rivals = {"plain eager": bare_step(plain, shape)}
         if compiled:
-            rivals["plain compiled"] = plain_step(TrainingState(config), shape, True)
+            rivals["plain compiled"] = bare_step(TrainingState(config), shape, compiled=True)
         with plain_operations():
             beside = medians({**rivals, "again": calls["products"]}, device, budget)
     # the machine may have become faster or slower meanwhile

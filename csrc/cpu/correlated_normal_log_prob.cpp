@@ -1,4 +1,5 @@
-// The density of given parts. The inverse of the transform loses a factor exp(L), so everything here is float64.
+// The density of given parts. The inverse of the transform loses a factor exp(L), so everything here is float64, but for
+// rows in memory of float32.
 #include <cmath>
 
 #include "multiset.h"
@@ -15,7 +16,8 @@ constexpr double LOG_2_PI = 1.8378770664093454836;
 // (unit) or exp(L) sum rho_j eps_j / sigma_j (scaled).
 enum { REF, INVERSE_Z, TOTAL, PULL, STATS };
 
-template <Coupling C>
+// T: of the inputs' and results' rows
+template <class T, Coupling C>
 class Density {
     static constexpr bool unit = C == Coupling::unit;
 
@@ -68,7 +70,7 @@ class Density {
         const double g = read_value<double>(grad, place.set);
         read_stats(stats, STATS, sets, place, stats_);
         const Tensor* outputs[] = {&grad_w, &out.mu_q, &out.logvar_q, &out.rho_logits};
-        each_chunk(place, w, in, row, size, true, [&](int column, int n, int64_t part) {
+        each_chunk(sets, place, w, in, row, size, true, [&](int column, int n, int64_t part) {
             if (!column)
                 for (int i = 0; i < 4; ++i)
                     out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
@@ -81,44 +83,51 @@ class Density {
     }
 
   private:
-    Rows<double> w_, mu_, logvar_, logits_;
-    Results<double> out_[4];
+    Rows<T> w_, mu_, logvar_, logits_;
+    Results<T> out_[4];
     alignas(64) double stats_[STATS][BLOCK], z_[BLOCK], squares_[BLOCK], normaliser_[BLOCK];
 
     void sum(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in) {
         std::memset(stats_, 0, sizeof stats_);
         std::memset(z_, 0, sizeof z_);
-        each_chunk(place, w, in, sets.row(place.set), sets.size(place.set), true,
+        each_chunk(sets, place, w, in, sets.row(place.set), sets.size(place.set), true,
                    [&](int column, int n, int64_t) { add(column, n); });
     }
     void square(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, bool staged) {
         std::memset(squares_, 0, sizeof squares_);
-        each_chunk(place, w, in, sets.row(place.set), sets.size(place.set), staged,
+        each_chunk(sets, place, w, in, sets.row(place.set), sets.size(place.set), staged,
                    [&](int column, int n, int64_t) { add_squares(column, n); });
     }
 
     template <class F>
-    void each_chunk(const Place& place, const Tensor& w, const Posterior& in, int64_t row, int64_t size, bool staged,
-                    F f) {
+    void each_chunk(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, int64_t row, int64_t size,
+                    bool staged, F f) {
         for (int64_t part = 0; part < size; part += CHUNK) {
             const int n = int(size - part < CHUNK ? size - part : CHUNK);
             if (staged) {
-                w_.stage(w, place.set, row + part, n, place.coordinate, place.width);
-                mu_.stage(in.mu_q, place.set, row + part, n, place.coordinate, place.width);
-                logvar_.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width);
-                logits_.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width);
+                const Next next = next_of(sets, place, n, size);
+                w_.stage(w, place.set, row + part, n, place.coordinate, place.width, next);
+                mu_.stage(in.mu_q, place.set, row + part, n, place.coordinate, place.width, next);
+                logvar_.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width, next);
+                logits_.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width, next);
             }
             for (int column = 0; column < place.width; column += N) f(column, n, part);
         }
     }
+    COMPVAE_INLINE void read_ahead(int k, int column) const {
+        w_.prefetch(k, column);
+        mu_.prefetch(k, column);
+        logvar_.prefetch(k, column);
+        logits_.prefetch(k, column);
+    }
     // (w - mu) / sigma in "unit", w - mu in "scaled"
     V residual(int k, int column) const {
-        const V difference = load<V>(w_[k] + column) - load<V>(mu_[k] + column);
+        const V difference = load_double(w_[k] + column) - load_double(mu_[k] + column);
         return unit ? difference * inverse_sigma(k, column) : difference;
     }
-    V inverse_sigma(int k, int column) const { return exp(load<V>(logvar_[k] + column) * -0.5); }
+    V inverse_sigma(int k, int column) const { return exp(load_double(logvar_[k] + column) * -0.5); }
     V rho(int k, int column) const {
-        return exp(load<V>(logits_[k] + column) - load<V>(stats_[REF] + column)) * load<V>(stats_[INVERSE_Z] + column);
+        return exp(load_double(logits_[k] + column) - load<V>(stats_[REF] + column)) * load<V>(stats_[INVERSE_Z] + column);
     }
     V eps(int k, int column, V rho) const {
         const V v = residual(k, column) + rho * load<V>(stats_[TOTAL] + column);
@@ -129,11 +138,12 @@ class Density {
         const V old = load<V>(stats_[REF] + column);
         V ref = old, z{}, total{};
         for (int k = 0; k < n; ++k) {
-            const V nu = load<V>(logits_[k] + column);
+            const V nu = load_double(logits_[k] + column);
             ref = select<V>(nu > ref, nu, ref);
         }
         for (int k = 0; k < n; ++k) {
-            z += exp(load<V>(logits_[k] + column) - ref);
+            read_ahead(k, column);
+            z += exp(load_double(logits_[k] + column) - ref);
             total += residual(k, column);
         }
         store(stats_[REF] + column, ref);
@@ -144,7 +154,7 @@ class Density {
         V squares{}, pull{};
         for (int k = 0; k < n; ++k) {
             const V r = rho(k, column), e = eps(k, column, r);
-            squares += e * e + load<V>(logvar_[k] + column);
+            squares += e * e + load_double(logvar_[k] + column);
             pull += r * e * (unit ? V{} + 1.0 : inverse_sigma(k, column));
         }
         store(squares_ + column, load<V>(squares_ + column) + squares);
@@ -153,14 +163,15 @@ class Density {
     void write(int column, int n, double g) {
         const V pull = load<V>(stats_[PULL] + column), total = load<V>(stats_[TOTAL] + column);
         for (int k = 0; k < n; ++k) {
+            read_ahead(k, column);
             const V r = rho(k, column), e = eps(k, column, r), inverse = inverse_sigma(k, column);
             const V to_w = unit ? -(e + pull) * inverse : -(e * inverse + pull);
             const V to_logvar = unit ? residual(k, column) * (e + pull) - 1 : e * e - 1;
             const V to_logit = r * (1 - e * total * (unit ? V{} + 1.0 : inverse));
-            store(out_[0][k] + column, g * to_w);
-            store(out_[1][k] + column, -g * to_w);
-            store(out_[2][k] + column, 0.5 * g * to_logvar);
-            store(out_[3][k] + column, g * to_logit);
+            store_double(out_[0][k] + column, g * to_w);
+            store_double(out_[1][k] + column, -g * to_w);
+            store_double(out_[2][k] + column, 0.5 * g * to_logvar);
+            store_double(out_[3][k] + column, g * to_logit);
         }
     }
 };
@@ -169,8 +180,8 @@ class Density {
 
 void correlated_normal_log_prob_forward(const Sets& sets, const Tensor& w, const Posterior& in, const Tensor& density,
                                         void* stats, double* scratch, Options options) {
-    by_type_and_coupling(options, [&](auto, auto coupling) {
-        using Worker = Density<decltype(coupling)::value>;
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using Worker = Density<decltype(zero), decltype(coupling)::value>;
         for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t index) {
             scratch[index] = worker.run(sets, place, w, in, static_cast<double*>(stats));
         });
@@ -181,8 +192,8 @@ void correlated_normal_log_prob_forward(const Sets& sets, const Tensor& w, const
 void correlated_normal_log_prob_backward(const Sets& sets, const Tensor& w, const Posterior& in, const Tensor& grad,
                                          const void* stats, const Tensor& grad_w, const Posterior& out,
                                          Options options) {
-    by_type_and_coupling(options, [&](auto, auto coupling) {
-        using Worker = Density<decltype(coupling)::value>;
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using Worker = Density<decltype(zero), decltype(coupling)::value>;
         for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
             worker.gradient(sets, place, w, in, grad, static_cast<const double*>(stats), grad_w, out);
         });
@@ -191,8 +202,8 @@ void correlated_normal_log_prob_backward(const Sets& sets, const Tensor& w, cons
 
 void correlated_normal_log_prob_shard_sums(const Sets& sets, const Tensor& w, const Posterior& in, double* sums,
                                            Options options) {
-    by_type_and_coupling(options, [&](auto, auto coupling) {
-        using Worker = Density<decltype(coupling)::value>;
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using Worker = Density<decltype(zero), decltype(coupling)::value>;
         for_each_place<Worker>(
             sets, [&](Worker& worker, const Place& place, int64_t) { worker.shard_sums(sets, place, w, in, sums); });
     });
@@ -200,8 +211,8 @@ void correlated_normal_log_prob_shard_sums(const Sets& sets, const Tensor& w, co
 
 void correlated_normal_log_prob_shard_squares(const Sets& sets, const Tensor& w, const Posterior& in, const void* stats,
                                               double* sums, Options options) {
-    by_type_and_coupling(options, [&](auto, auto coupling) {
-        using Worker = Density<decltype(coupling)::value>;
+    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+        using Worker = Density<decltype(zero), decltype(coupling)::value>;
         for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
             worker.shard_squares(sets, place, w, in, static_cast<const double*>(stats), sums);
         });

@@ -17,11 +17,15 @@ template <class Worker, class Body>
 inline void for_each_segment(const Sets& sets, Body body) {
     const int64_t segments = segments_of(sets.width), count = sets.count * segments;
     const int threads = int(count < sets.threads ? count : sets.threads);
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t i = 0; i < count; ++i) {
-        Worker worker;
-        const int64_t first = i % segments * SEGMENT;
-        body(worker, i / segments, first, sets.width - first < SEGMENT ? sets.width : first + SEGMENT, i);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < count; ++i) {
+            Worker worker;
+            const int64_t first = i % segments * SEGMENT;
+            body(worker, i / segments, first, sets.width - first < SEGMENT ? sets.width : first + SEGMENT, i);
+        }
+        finish_streams();
     }
 }
 
@@ -38,15 +42,17 @@ void sum_of_terms(const Sets& sets, const Tensor* in, const Tensor& out, double*
         for (int64_t c = first; c < end; c += BLOCK) {
             const int width = int(end - c < BLOCK ? end - c : BLOCK);
             for (int i = 0; i < INPUTS; ++i) worker.rows[i].stage(in[i], set, 0, 1, c, width);
+            V sum{};
             for (int column = 0; column < width; column += N) {
                 V x[INPUTS];
                 for (int i = 0; i < INPUTS; ++i) x[i] = load<V>(worker.rows[i][0] + column);
                 const V term = Term::value(x);
                 if (width - column >= N)
-                    add_to(worker.lanes, widen(term));
+                    sum += term;
                 else
                     for (int i = 0; i < width - column; ++i) worker.lanes[i] += term[i];
             }
+            add_to(worker.lanes, widen(sum));
         }
         double sum = 0;
         for (double lane : worker.lanes) sum += lane;
@@ -70,13 +76,13 @@ void gradient_of_terms(const Sets& sets, const Tensor* in, const Tensor& grad_ou
             const int width = int(end - c < BLOCK ? end - c : BLOCK);
             for (int i = 0; i < INPUTS; ++i) {
                 worker.rows[i].stage(in[i], set, 0, 1, c, width);
-                worker.out[i].stage(grad[i], set, 0, 1, c, width);
+                worker.out[i].stage(grad[i], set, 0, 1, c, width, is_streamed<T>(sets, sets.count));
             }
             for (int column = 0; column < width; column += N) {
                 V x[INPUTS], d[INPUTS];
                 for (int i = 0; i < INPUTS; ++i) x[i] = load<V>(worker.rows[i][0] + column);
                 Term::gradient(x, d);
-                for (int i = 0; i < INPUTS; ++i) store(worker.out[i][0] + column, g * d[i]);
+                for (int i = 0; i < INPUTS; ++i) worker.out[i].put(0, column, g * d[i]);
             }
             for (int i = 0; i < INPUTS; ++i) worker.out[i].finish(grad[i], set, 0, 1, c, width);
         }

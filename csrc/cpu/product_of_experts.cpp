@@ -44,8 +44,8 @@ class Product {
         read_block(grad_mean, place, grad_mean_);
         read_block(grad_logvar, place, grad_logvar_);
         over_set(sets, place, in, [&](const bool* there, int64_t row, int n) {
-            out_[0].stage(to_mu, place.set, row, n, place.coordinate, place.width);
-            out_[1].stage(to_logvar, place.set, row, n, place.coordinate, place.width);
+            out_[0].stage(to_mu, place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
+            out_[1].stage(to_logvar, place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
             for (int column = 0; column < place.width; column += N) differentiate_chunk(column, n, there);
             out_[0].finish(to_mu, place.set, row, n, place.coordinate, place.width);
             out_[1].finish(to_logvar, place.set, row, n, place.coordinate, place.width);
@@ -67,12 +67,18 @@ class Product {
         const int64_t size = sets.size(place.set), row = sets.row(place.set);
         for (int64_t part = 0; part < size; part += EXPERTS) {
             const int n = int(size - part < EXPERTS ? size - part : EXPERTS);
-            mu_.stage(in.mu, place.set, row + part, n, place.coordinate, place.width);
-            logvar_.stage(in.logvar, place.set, row + part, n, place.coordinate, place.width);
+            const Next next = next_of(sets, place, n, size);
+            mu_.stage(in.mu, place.set, row + part, n, place.coordinate, place.width, next);
+            logvar_.stage(in.logvar, place.set, row + part, n, place.coordinate, place.width, next);
             bool there[EXPERTS];
             for (int k = 0; k < n; ++k) there[k] = !in.mask || in.mask[place.set * sets.parts + part + k];
             f(there, row + part, n);
         }
+    }
+
+    COMPVAE_INLINE void read_ahead(int k, int column) const {
+        mu_.prefetch(k, column);
+        logvar_.prefetch(k, column);
     }
 
     static V finite(V reference) {
@@ -89,6 +95,7 @@ class Product {
         const V ref = finite(reference);
         Wide<T> total, weighted;
         for (int k = 0; k < n; ++k) {
+            read_ahead(k, column);
             if (!there[k]) continue;
             const Wide<T> t = widen(exp(-load<V>(logvar_[k] + column) - ref));
             total += t;
@@ -129,6 +136,7 @@ class Product {
         auto stat = [&](int slot) { return load<V>(stats_[slot] + column); };
         const V to_mean = load<V>(grad_mean_ + column), to_logvar = load<V>(grad_logvar_ + column);
         for (int k = 0; k < n; ++k) {
+            read_ahead(k, column);
             V mu{}, logvar{};
             if (there[k]) {
                 const V weight = exp(-load<V>(logvar_[k] + column) - stat(REFERENCE)) * stat(INVERSE);
@@ -136,8 +144,8 @@ class Product {
                 mu = weight * to_mean;
                 logvar = weight * (to_logvar - to_mean * apart);
             }
-            store(out_[0][k] + column, mu);
-            store(out_[1][k] + column, logvar);
+            out_[0].put(k, column, mu);
+            out_[1].put(k, column, logvar);
         }
     }
 };

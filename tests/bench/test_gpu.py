@@ -118,7 +118,7 @@ def test_a_step_is_timed_in_every_way():
     config = TrainingConfig.from_preset("sines-small", threads=1)
     config = replace(config, recipe=replace(config.recipe, batch=4), model=replace(config.model, hidden=8))
     found = training_step.measured(config, budget=0.0, compiled=False, parts=3, copied=1 << 20)
-    assert list(found) == ["launched", "products", "optimiser", "plain eager"]
+    assert list(found) == ["launched", "bare", "products", "optimiser", "plain eager"]
     assert all(value > 0 for value in found.values()) and found["products"] < found["launched"]
     assert f"| launched | {found['launched'] * 1e3:.3f} |" in training_step.table(found, config)
 
