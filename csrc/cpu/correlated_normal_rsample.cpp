@@ -12,61 +12,82 @@ class Sample {
     using S = Stats<C, false, true>;
 
   public:
-    double run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, T* stats) {
-        double density = 0;
-        sums_.run(sets, place, in);
-        sums_.finish(place.width, stats_, nullptr, &density);
-        if (stats) write_stats(stats, S::COUNT, sets, place, stats_);
-        write(sets, place, in, w, sets.size(place.set) > CHUNK);
-        return density - 0.5 * LOG_2_PI * double(sets.size(place.set)) * place.width;
+    // Neighbouring blocks of a set; those of a set of several chunks go through them together. Log q of each, or 0.
+    void run(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& w, T* stats,
+             double* densities) {
+        const int64_t size = sets.size(places->set);
+        const bool is_whole = size <= CHUNK;
+        if (!is_whole) Sums::run_abreast(sums_, sets, places, count, in);
+        for (int b = 0; b < count; ++b) {
+            double density = 0;
+            if (is_whole) sums_->run(sets, places[b], in);
+            sums_[is_whole ? 0 : b].finish(places[b].width, stats_[b], nullptr, &density);
+            if (stats) write_stats(stats, S::COUNT, sets, places[b], stats_[b]);
+            densities[b] = density - 0.5 * LOG_2_PI * double(size) * places[b].width;
+            if (is_whole && size) write(sets, places[b], in, w, stats_[b], 0, next_of(sets, places[b], int(size), size), false);
+            zero_padding(sets, places[b], w);
+        }
+        if (!is_whole) write_all(sets, places, count, in, w);
     }
 
     // A shard's sums, and its parts given the joint stats.
     void shard_sums(const Sets& sets, const Place& place, const Posterior& in, double* state) {
-        sums_.run(sets, place, in);
-        sums_.write_state(sets, place, state);
+        sums_->run(sets, place, in);
+        sums_->write_state(sets, place, state);
     }
     void shard_sample(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, const T* stats) {
-        read_stats(stats, S::COUNT, sets, place, stats_);
-        sums_.noise.prepare(sets, place);
-        write(sets, place, in, w, true);
+        read_stats(stats, S::COUNT, sets, place, *stats_);
+        write_all(sets, &place, 1, in, w);
     }
 
   private:
-    SetSums<T, C, false, true, false, DENSITY> sums_;
+    using Sums = SetSums<T, C, false, true, false, DENSITY>;
+    Sums sums_[ABREAST];
     Rows<T> mu_;
     Results<T> out_;
-    alignas(64) T stats_[S::COUNT][BLOCK];
+    alignas(64) T stats_[ABREAST][S::COUNT][BLOCK];
 
-    void write(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, bool staged) {
-        const int64_t size = sets.size(place.set), row = sets.row(place.set);
-        for (int64_t part = 0; part < size; part += CHUNK) {
-            const int n = int(size - part < CHUNK ? size - part : CHUNK);
-            if (staged) {  // else they are still there from the first pass
-                sums_.logvar_q.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width);
-                sums_.rho_logits.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width);
-                sums_.noise.draw(part, n);
+    void write_all(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& w) {
+        const int64_t size = sets.size(places->set);
+        for (int64_t part = 0; part < size; part += CHUNK)
+            for (int b = 0; b < count; ++b) {
+                const Next next = next_of(sets, places[b], int(size - part < CHUNK ? size - part : CHUNK), size,
+                                          places->coordinate, places[count - 1].coordinate + 1);
+                write(sets, places[b], in, w, stats_[b], part, next, true);
             }
-            mu_.stage(in.mu_q, place.set, row + part, n, place.coordinate, place.width, next_of(sets, place, n, size));
-            out_.stage(w, place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
-            for (int column = 0; column < place.width; column += Simd<T>::N) {
-                const PartColumn<T, C> set(stats_, column);
-                const auto draw = [&](int k, V rho, V sigma) {
-                    mu_.prefetch(k, column);
-                    const V noise = set.of_part(rho, sigma, load<V>(sums_.noise[k] + column));
-                    out_.put(k, column, load<V>(mu_[k] + column) + noise);
-                };
-                if (staged)
-                    for (int k = 0; k < n; ++k)
-                        draw(k, set.rho(load<V>(sums_.rho_logits[k] + column)),
-                             exp(load<V>(sums_.logvar_q[k] + column) * T(0.5)));
-                else
-                    for (int k = 0; k < n; ++k)
-                        draw(k, set.rho_of_power(sums_.power_of(k, column)), sums_.sigma_of(k, column));
-            }
-            out_.finish(w, place.set, row + part, n, place.coordinate, place.width);
+    }
+    // A chunk's parts; unless `staged`, its rows and noise are there from the first pass.
+    void write(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, const T (*stats)[BLOCK],
+               int64_t part, Next next, bool staged) {
+        const int64_t left = sets.size(place.set) - part, row = sets.row(place.set) + part;
+        const int n = int(left < CHUNK ? left : CHUNK);
+        if (staged) {
+            sums_->logvar_q.stage(in.logvar_q, place.set, row, n, place.coordinate, place.width, next);
+            sums_->rho_logits.stage(in.rho_logits, place.set, row, n, place.coordinate, place.width, next);
+            sums_->noise.prepare(sets, place);
+            sums_->noise.draw(part, n);
         }
-        zero_padding(sets, place, w);
+        mu_.stage(in.mu_q, place.set, row, n, place.coordinate, place.width, next);
+        out_.stage(w, place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
+        for (int column = 0; column < place.width; column += Simd<T>::N) {
+            const PartColumn<T, C> set(stats, column);
+            const auto draw = [&](int k, V rho, V sigma) COMPVAE_INLINE_LAMBDA {
+                mu_.prefetch(k, column);
+                const V noise = set.of_part(rho, sigma, load<V>(sums_->noise[k] + column));
+                out_.put(k, column, load<V>(mu_[k] + column) + noise);
+            };
+            if (staged)
+                for (int k = 0; k < n; ++k) {
+                    sums_->logvar_q.prefetch(k, column);
+                    sums_->rho_logits.prefetch(k, column);
+                    draw(k, set.rho(load<V>(sums_->rho_logits[k] + column)),
+                         exp(load<V>(sums_->logvar_q[k] + column) * T(0.5)));
+                }
+            else
+                for (int k = 0; k < n; ++k)
+                    draw(k, set.rho_of_power(sums_->power_of(k, column)), sums_->sigma_of(k, column));
+        }
+        out_.finish(w, place.set, row, n, place.coordinate, place.width);
     }
 };
 
@@ -74,8 +95,8 @@ template <class T, Coupling C, bool DENSITY>
 void sample(const Sets& sets, const Posterior& in, const Tensor& w, const Tensor& log_density, T* stats,
             double* scratch) {
     using Worker = Sample<T, C, DENSITY>;
-    for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t index) {
-        scratch[index] = worker.run(sets, place, in, w, stats);
+    for_each_run<Worker>(sets, [&](Worker& worker, const Place* places, int count, int64_t index) {
+        worker.run(sets, places, count, in, w, stats, scratch + index);
     });
     if (DENSITY) join_blocks(sets, scratch, log_density);
 }
@@ -88,71 +109,86 @@ class SampleGradient {
     static constexpr bool unit = C == Coupling::unit;
 
   public:
-    void run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w,
+    // Neighbouring blocks of a set; those of a set of several chunks go through them together.
+    void run(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& grad_w,
              const Tensor& grad_log_density, const T* stats, const Posterior& grad) {
-        prepare(sets, place, stats);
-        reduce(sets, place, in, grad_w);
-        write(sets, place, in, grad_w, grad_log_density, grad, sets.size(place.set) > CHUNK);
+        const bool is_whole = sets.size(places->set) <= CHUNK;
+        const int together = is_whole ? 1 : count;
+        for (int first = 0; first < count; first += together) {
+            reduce_all(sets, places + first, together, in, grad_w, stats);
+            write_all(sets, places + first, together, in, grad_w, grad_log_density, grad, !is_whole);
+        }
     }
 
     // A shard's share of the centre of the upstream gradients, and its gradients given the joint one.
     void shard_centre(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w, const T* stats,
                       double* centre) {
-        prepare(sets, place, stats);
-        reduce(sets, place, in, grad_w);
-        centred_.write(sets, place, centre);
+        reduce_all(sets, &place, 1, in, grad_w, stats);
+        blocks_->centred.write(sets, place, centre);
     }
     void shard_gradient(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w,
                         const Tensor& grad_log_density, const T* stats, const double* centre, const Posterior& grad) {
-        prepare(sets, place, stats);
-        centred_.read(sets, place, centre);
-        write(sets, place, in, grad_w, grad_log_density, grad, true);
+        read_stats(stats, S::COUNT, sets, place, blocks_->stats);
+        blocks_->centred.clear();
+        blocks_->centred.read(sets, place, centre);
+        write_all(sets, &place, 1, in, grad_w, grad_log_density, grad, true);
     }
 
   private:
+    struct Block {
+        alignas(64) T stats[S::COUNT][BLOCK];
+        Centred<T> centred;
+    };
     Rows<T> logvar_, logits_, upstream_;
     Results<T> out_[3];
     NoiseRows<T> noise_;
-    Centred<T> centred_;
-    alignas(64) T stats_[S::COUNT][BLOCK], rhos_[CHUNK * BLOCK];  // of the last chunk
+    Block blocks_[ABREAST];
+    alignas(64) T rhos_[CHUNK * BLOCK];  // of the last chunk
     T g_density_ = 0;
 
-    void prepare(const Sets& sets, const Place& place, const T* stats) {
-        read_stats(stats, S::COUNT, sets, place, stats_);
-        noise_.prepare(sets, place);
-        centred_.clear();
-    }
-    void reduce(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w) {
-        const int64_t size = sets.size(place.set), row = sets.row(place.set);
-        for (int64_t part = 0; part < size; part += CHUNK) {
-            const int n = stage(sets, place, in, grad_w, row, part, size);
-            for (int column = 0; column < place.width; column += N) reduce(column, n, part == 0);
+    void reduce_all(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& grad_w,
+                    const T* stats) {
+        for (int b = 0; b < count; ++b) {
+            read_stats(stats, S::COUNT, sets, places[b], blocks_[b].stats);
+            blocks_[b].centred.clear();
         }
+        const int64_t size = sets.size(places->set);
+        for (int64_t part = 0; part < size; part += CHUNK)
+            for (int b = 0; b < count; ++b) {
+                const int n = stage(sets, places, count, b, in, grad_w, part);
+                for (int column = 0; column < places[b].width; column += N) reduce(blocks_[b], column, n, part == 0);
+            }
     }
-    void write(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w,
-               const Tensor& grad_log_density, const Posterior& grad, bool staged) {
-        const int64_t size = sets.size(place.set), row = sets.row(place.set);
-        g_density_ = read_value<T>(grad_log_density, place.set);
+    void write_all(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& grad_w,
+                   const Tensor& grad_log_density, const Posterior& grad, bool staged) {
+        const int64_t size = sets.size(places->set);
+        g_density_ = read_value<T>(grad_log_density, places->set);
         const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits};
-        for (int64_t part = 0; part < size; part += CHUNK) {
-            const int n = int(size - part < CHUNK ? size - part : CHUNK);
-            if (staged) stage(sets, place, in, grad_w, row, part, size);
-            noise_.draw(part, n);
-            for (int i = 0; i < 3; ++i)
-                out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
-            for (int column = 0; column < place.width; column += N) write(column, n, !staged);
-            for (int i = 0; i < 3; ++i)
-                out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
-        }
-        for (const Tensor* t : outputs) zero_padding(sets, place, *t);
+        for (int64_t part = 0; part < size; part += CHUNK)
+            for (int b = 0; b < count; ++b) {
+                const Place& place = places[b];
+                const int64_t row = sets.row(place.set) + part;
+                const int n = staged ? stage(sets, places, count, b, in, grad_w, part) : int(size);
+                noise_.prepare(sets, place);
+                noise_.draw(part, n);
+                for (int i = 0; i < 3; ++i)
+                    out_[i].stage(*outputs[i], place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
+                for (int column = 0; column < place.width; column += N) write(blocks_[b], column, n, !staged);
+                for (int i = 0; i < 3; ++i) out_[i].finish(*outputs[i], place.set, row, n, place.coordinate, place.width);
+            }
+        for (int b = 0; b < count; ++b)
+            for (const Tensor* t : outputs) zero_padding(sets, places[b], *t);
     }
-    int stage(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w, int64_t row, int64_t part,
-              int64_t size) {
+    // Block b's rows of the chunk that begins at `part`; how many there are.
+    int stage(const Sets& sets, const Place* places, int count, int b, const Posterior& in, const Tensor& grad_w,
+              int64_t part) {
+        const Place& place = places[b];
+        const int64_t size = sets.size(place.set), row = sets.row(place.set) + part;
         const int n = int(size - part < CHUNK ? size - part : CHUNK);
-        const Next next = next_of(sets, place, n, size);
-        logvar_.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width, next);
-        logits_.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width, next);
-        upstream_.stage(grad_w, place.set, row + part, n, place.coordinate, place.width, next);
+        const Next next = next_of(sets, place, n, size, places->coordinate, places[count - 1].coordinate + 1);
+        logvar_.stage(in.logvar_q, place.set, row, n, place.coordinate, place.width, next);
+        logits_.stage(in.rho_logits, place.set, row, n, place.coordinate, place.width, next);
+        upstream_.stage(grad_w, place.set, row, n, place.coordinate, place.width, next);
         return n;
     }
     V sigma(int k, int column) const { return exp(load<V>(logvar_[k] + column) * T(0.5)); }
@@ -160,8 +196,8 @@ class SampleGradient {
         const V g = load<V>(upstream_[k] + column);
         return unit ? rounded(g * sigma) : g;
     }
-    void reduce(int column, int n, bool first) {
-        const PartColumn<T, C> set(stats_, column);
+    void reduce(Block& block, int column, int n, bool first) {
+        const PartColumn<T, C> set(block.stats, column);
         V rho[CHUNK], a[CHUNK];
         for (int k = 0; k < n; ++k) {
             logvar_.prefetch(k, column);
@@ -171,11 +207,11 @@ class SampleGradient {
             store(rhos_ + k * BLOCK + column, rho[k]);
             a[k] = weighted(k, column, unit ? sigma(k, column) : V{});
         }
-        centred_.add(column, n, first, rho, a);
+        block.centred.add(column, n, first, rho, a);
     }
-    void write(int column, int n, bool has_rhos) {
-        const PartColumn<T, C> set(stats_, column);
-        const V reference = centred_.reference(column), offset = centred_.offset(column, set.rest_of_rho);
+    void write(const Block& block, int column, int n, bool has_rhos) {
+        const PartColumn<T, C> set(block.stats, column);
+        const V reference = block.centred.reference(column), offset = block.centred.offset(column, set.rest_of_rho);
         for (int k = 0; k < n; ++k) {
             const V g = load<V>(upstream_[k] + column), s = sigma(k, column), eps = load<V>(noise_[k] + column);
             const V rho = has_rhos ? load<V>(rhos_ + k * BLOCK + column) : set.rho(load<V>(logits_[k] + column));
@@ -208,8 +244,8 @@ void correlated_normal_rsample_backward(const Sets& sets, const Posterior& in, c
     by_type_and_coupling(options, [&](auto zero, auto coupling) {
         using T = decltype(zero);
         using Worker = SampleGradient<T, decltype(coupling)::value>;
-        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
-            worker.run(sets, place, in, grad_w, grad_log_density, static_cast<const T*>(stats), grad);
+        for_each_run<Worker>(sets, [&](Worker& worker, const Place* places, int count, int64_t) {
+            worker.run(sets, places, count, in, grad_w, grad_log_density, static_cast<const T*>(stats), grad);
         });
     });
 }

@@ -151,7 +151,7 @@ class SetSums {
             stage(logvar_p, in.logvar_p);
         }
         if constexpr (DRAW)
-            noise.draw(part, n, [&](int k) {
+            noise.draw(part, n, [&](int k) COMPVAE_INLINE_LAMBDA {
                 for (int column = 0; column < BLOCK; column += N) {
                     rho_logits.prefetch(k, column);
                     logvar_q.prefetch(k, column);
@@ -172,7 +172,7 @@ class SetSums {
         I largest{};  // bits of magnitudes; NaN's are the largest
         for (int k = 0; k < n; ++k, index += T(1)) {
             const auto is_m = where == index;
-            const auto add = [&](Sum s, V x) { sum[s] = select<V>(is_m, sum[s], sum[s] + x); };
+            const auto add = [&](Sum s, V x) COMPVAE_INLINE_LAMBDA { sum[s] = select<V>(is_m, sum[s], sum[s] + x); };
             if constexpr (!DRAW) {
                 rho_logits.prefetch(k, column);
                 logvar_q.prefetch(k, column);

@@ -22,13 +22,13 @@ template <int M>
 COMPVAE_INLINE void normals_from_words(const Words32* const (&radius)[M], const Words32* const (&angle)[M],
                                        VF (&cosines)[M], VF (&sines)[M]) {
     VF r[M], t[M];
-    abreast<M>([&](int i) { r[i] = uniform_from_words(*radius[i]); });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { r[i] = uniform_from_words(*radius[i]); });
     minus_two_log<M>(r);
-    abreast<M>([&](int i) { r[i] = sqrt(r[i]); });
-    abreast<M>([&](int i) { t[i] = half_turns_from_words(*angle[i]); });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { r[i] = sqrt(r[i]); });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { t[i] = half_turns_from_words(*angle[i]); });
     cos_sin_pi<M>(t, cosines, sines);
-    abreast<M>([&](int i) { cosines[i] *= r[i]; });
-    abreast<M>([&](int i) { sines[i] *= r[i]; });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { cosines[i] *= r[i]; });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { sines[i] *= r[i]; });
 }
 
 template <int M>
@@ -69,15 +69,15 @@ COMPVAE_INLINE void store_normals(const Words32 (&x)[M][4], float* const (&out)[
 #else
     const Words32 *radius[2 * M], *angle[2 * M];
     VF cosines[2 * M], sines[2 * M];
-    abreast<2 * M>([&](int i) {
+    abreast<2 * M>([&](int i) COMPVAE_INLINE_LAMBDA {
         radius[i] = &x[i / 2][2 * (i % 2)];
         angle[i] = &x[i / 2][2 * (i % 2) + 1];
     });
     normals_from_words<2 * M>(radius, angle, cosines, sines);
-    abreast<M>([&](int m) {
+    abreast<M>([&](int m) COMPVAE_INLINE_LAMBDA {
         VF rows[4];
         transpose_quads(cosines[2 * m], sines[2 * m], cosines[2 * m + 1], sines[2 * m + 1], rows);
-        abreast<4>([&](int j) { store(out[m] + j * LANES, rows[j]); });
+        abreast<4>([&](int j) COMPVAE_INLINE_LAMBDA { store(out[m] + j * LANES, rows[j]); });
     });
 #endif
 }
@@ -112,13 +112,13 @@ class NoiseBlock {
     COMPVAE_INLINE void fill(uint64_t part, T* out) {
         uint64_t products[M];
         const uint64_t set_product = uint64_t(PHILOX_M1) * uint32_t(set_);
-        abreast<M>([&](int m) {
+        abreast<M>([&](int m) COMPVAE_INLINE_LAMBDA {
             products[m] = uint64_t(PHILOX_M0) * (uint32_t(set_product >> 32) ^ uint32_t(part + m) ^ uint32_t(seed_));
         });
         for (int b = 0; b < BATCHES; ++b) {
             // words of the counter, even and odd lanes apart
             Words64 x[4][2 * M];
-            abreast<2 * M>([&](int i) {
+            abreast<2 * M>([&](int i) COMPVAE_INLINE_LAMBDA {
                 const Hoisted& h = hoisted_[b][i % 2];
                 const uint64_t p = products[i / 2];
                 const Words64 product = multiply_low_words(h.b2 ^ splat<Words64>(p >> 32), PHILOX_M1);
@@ -130,9 +130,9 @@ class NoiseBlock {
             COMPVAE_UNROLL
             for (int round = 0; round < ROUNDS_LEFT; ++round) {
                 Words64 product0[2 * M], product1[2 * M];
-                abreast<2 * M>([&](int i) { product0[i] = multiply_low_words(x[0][i], PHILOX_M0); });
-                abreast<2 * M>([&](int i) { product1[i] = multiply_low_words(x[2][i], PHILOX_M1); });
-                abreast<2 * M>([&](int i) {
+                abreast<2 * M>([&](int i) COMPVAE_INLINE_LAMBDA { product0[i] = multiply_low_words(x[0][i], PHILOX_M0); });
+                abreast<2 * M>([&](int i) COMPVAE_INLINE_LAMBDA { product1[i] = multiply_low_words(x[2][i], PHILOX_M1); });
+                abreast<2 * M>([&](int i) COMPVAE_INLINE_LAMBDA {
                     x[0][i] = product1[i] >> 32 ^ x[1][i] ^ keys_[round][0];
                     x[1][i] = product1[i];
                     x[2][i] = product0[i] >> 32 ^ x[3][i] ^ keys_[round][1];
@@ -141,8 +141,8 @@ class NoiseBlock {
             }
             Words32 words[M][4];
             T* rows[M];
-            abreast<M>([&](int m) {
-                abreast<4>([&](int i) { words[m][i] = interleave_low_words(x[i][2 * m], x[i][2 * m + 1]); });
+            abreast<M>([&](int m) COMPVAE_INLINE_LAMBDA {
+                abreast<4>([&](int i) COMPVAE_INLINE_LAMBDA { words[m][i] = interleave_low_words(x[i][2 * m], x[i][2 * m + 1]); });
                 rows[m] = out + m * BLOCK + b * 4 * LANES;
             });
             store_normals<M>(words, rows);

@@ -35,47 +35,63 @@ class PosteriorKlGradient {
     using S = Stats<C, true, DRAW>;
 
   public:
-    void run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w, const Tensor& grad_kl,
-             const T* stats, const Posterior& grad) {
-        const int64_t size = sets.size(place.set), row = sets.row(place.set);
-        grad_kl_ = read_value<T>(grad_kl, place.set);
-        parts_ = T(sets.whole_size(place.set));
-        read_block(grad_w, place, grad_w_);
-        read_stats(stats, S::COUNT, sets, place, stats_);
-        if constexpr (DRAW) noise_.prepare(sets, place);
-        const Tensor* inputs[] = {&in.mu_q, &in.logvar_q, &in.rho_logits, &in.mu_p, &in.logvar_p};
-        const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
-        for (int64_t part = 0; part < size; part += CHUNK) {
-            const int n = int(size - part < CHUNK ? size - part : CHUNK);
-            for (int i = 0; i < 5; ++i) {
-                in_[i].stage(*inputs[i], place.set, row + part, n, place.coordinate, place.width,
-                             next_of(sets, place, n, size));
-                out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width, is_streamed<T>(sets));
-            }
-            if constexpr (DRAW) noise_.draw(part, n);
-            for (int column = 0; column < place.width; column += Simd<T>::N)
-                if (!write_chunk<true>(column, n)) write_chunk<false>(column, n);
-            for (int i = 0; i < 5; ++i)
-                out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
+    // Neighbouring blocks of a set, chunk by chunk together.
+    void run(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& grad_w,
+             const Tensor& grad_kl, const T* stats, const Posterior& grad) {
+        const int64_t size = sets.size(places->set);
+        grad_kl_ = read_value<T>(grad_kl, places->set);
+        parts_ = T(sets.whole_size(places->set));
+        for (int b = 0; b < count; ++b) {
+            read_block(grad_w, places[b], blocks_[b].grad_w);
+            read_stats(stats, S::COUNT, sets, places[b], blocks_[b].stats);
         }
-        for (const Tensor* t : outputs) zero_padding(sets, place, *t);
+        const int64_t first = places->coordinate, end = places[count - 1].coordinate + 1;
+        for (int64_t part = 0; part < size; part += CHUNK)
+            for (int b = 0; b < count; ++b) {
+                const int n = int(size - part < CHUNK ? size - part : CHUNK);
+                write(sets, places[b], in, blocks_[b], grad, part, n, next_of(sets, places[b], n, size, first, end));
+            }
+        const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
+        for (int b = 0; b < count; ++b)
+            for (const Tensor* t : outputs) zero_padding(sets, places[b], *t);
     }
 
   private:
     enum { MU_Q, LOGVAR_Q, RHO_LOGITS, MU_P, LOGVAR_P };
+    struct Block {
+        alignas(64) T stats[S::COUNT][BLOCK], grad_w[BLOCK];
+    };
     Rows<T> in_[5];
     Results<T> out_[5];
     NoiseRows<T> noise_;
-    alignas(64) T stats_[S::COUNT][BLOCK], grad_w_[BLOCK];
+    Block blocks_[ABREAST];
     T grad_kl_ = 0, parts_ = 0;
+
+    void write(const Sets& sets, const Place& place, const Posterior& in, const Block& block, const Posterior& grad,
+               int64_t part, int n, Next next) {
+        const int64_t row = sets.row(place.set) + part;
+        const Tensor* inputs[] = {&in.mu_q, &in.logvar_q, &in.rho_logits, &in.mu_p, &in.logvar_p};
+        const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
+        for (int i = 0; i < 5; ++i) {
+            in_[i].stage(*inputs[i], place.set, row, n, place.coordinate, place.width, next);
+            out_[i].stage(*outputs[i], place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
+        }
+        if constexpr (DRAW) {
+            noise_.prepare(sets, place);
+            noise_.draw(part, n);
+        }
+        for (int column = 0; column < place.width; column += Simd<T>::N)
+            if (!write_chunk<true>(block, column, n)) write_chunk<false>(block, column, n);
+        for (int i = 0; i < 5; ++i) out_[i].finish(*outputs[i], place.set, row, n, place.coordinate, place.width);
+    }
 
     // QUICK is for log-variances that are not extreme; where one is, what it wrote is worth nothing and it returns false.
     template <bool QUICK>
-    bool write_chunk(int column, int n) {
-        auto stat = [&](int slot) { return load<V>(stats_[slot] + column); };
+    bool write_chunk(const Block& block, int column, int n) {
+        auto stat = [&](int slot) COMPVAE_INLINE_LAMBDA { return load<V>(block.stats[slot] + column); };
         const V logit_m = stat(S::LARGEST_LOGIT), ref = select<V>(logit_m < 0, V{}, logit_m);
         const V inverse_z = stat(S::INVERSE_Z), one_minus_rho_m = stat(S::ONE_MINUS_RHO_M);
-        const V g_w = load<V>(grad_w_ + column), h_all = stat(S::H), h_others = stat(S::H_OTHERS), one = splat<V>(T(1));
+        const V g_w = load<V>(block.grad_w + column), h_all = stat(S::H), h_others = stat(S::H_OTHERS), one = splat<V>(T(1));
         const T g = grad_kl_, K = parts_;
         typename Simd<T>::I largest{};
         V sigma_m{};
@@ -134,7 +150,7 @@ class PosteriorKlGradient {
                 }
             }
             const V h = select<V>(is_m, y * one_minus_rho_m - h_others, y - h_all);
-            auto write = [&](int i, V v) { out_[i].put(k, column, v); };
+            auto write = [&](int i, V v) COMPVAE_INLINE_LAMBDA { out_[i].put(k, column, v); };
             write(MU_Q, g_w + g * scaled_difference);
             write(LOGVAR_Q, T(0.5) * (g * to_logvar_q + g_w * from_noise));
             write(RHO_LOGITS, rho * (g * (1 + h) - g_w * to_logit));
@@ -149,8 +165,8 @@ template <class T, Coupling C, bool DRAW>
 void posterior_kl_backward(const Sets& sets, const Posterior& in, const Tensor& grad_w, const Tensor& grad_kl,
                            const T* stats, const Posterior& grad) {
     using Worker = PosteriorKlGradient<T, C, DRAW>;
-    for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
-        worker.run(sets, place, in, grad_w, grad_kl, stats, grad);
+    for_each_run<Worker>(sets, [&](Worker& worker, const Place* places, int count, int64_t) {
+        worker.run(sets, places, count, in, grad_w, grad_kl, stats, grad);
     });
 }
 

@@ -6,6 +6,8 @@
 
 // Vector functions must not become calls: every vector register is the caller's to save.
 #define COMPVAE_INLINE inline __attribute__((always_inline))
+// The same for a lambda, after its parameters.
+#define COMPVAE_INLINE_LAMBDA __attribute__((always_inline))
 // Before a loop of a few steps, so that what it indexes stays in registers; -O2 alone leaves such loops rolled up.
 #define COMPVAE_UNROLL _Pragma("GCC unroll 32")
 

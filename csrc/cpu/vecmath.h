@@ -67,15 +67,15 @@ COMPVAE_INLINE void exp_abreast(VF (&x)[M]) {
     static constexpr double c[] = {4.9999231495e-1, 1.6667114650e-1, 4.1890156821e-2, 8.3125201456e-3};
     VF shifted[M], n[M], y[M];
     x[0] = at_least(x[0], -104.0f);
-    abreast<M>([&](int i) { shifted[i] = x[i] * 1.44269504f + ROUNDING; });
-    abreast<M>([&](int i) { n[i] = shifted[i] - ROUNDING; });
-    abreast<M>([&](int i) { x[i] -= n[i] * 0.693147182f; });
-    abreast<M>([&](int i) { y[i] = splat<VF>(float(c[3])); });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { shifted[i] = x[i] * 1.44269504f + ROUNDING; });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { n[i] = shifted[i] - ROUNDING; });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { x[i] -= n[i] * 0.693147182f; });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { y[i] = splat<VF>(float(c[3])); });
     COMPVAE_UNROLL
-    for (int k = 2; k >= 0; --k) abreast<M>([&](int i) { y[i] = y[i] * x[i] + float(c[k]); });
-    abreast<M>([&](int i) { y[i] = y[i] * x[i] + 1.0f; });
-    abreast<M>([&](int i) { y[i] = y[i] * x[i] + 1.0f; });
-    abreast<M>([&](int i) { x[i] = i ? scale_by_moderate_power(y[i], shifted[i]) : scale_by_power(y[i], n[i]); });
+    for (int k = 2; k >= 0; --k) abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { y[i] = y[i] * x[i] + float(c[k]); });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { y[i] = y[i] * x[i] + 1.0f; });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { y[i] = y[i] * x[i] + 1.0f; });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { x[i] = i ? scale_by_moderate_power(y[i], shifted[i]) : scale_by_power(y[i], n[i]); });
 }
 COMPVAE_INLINE VD exp(VD x) {
     x = clamp(x, -746.0, 710.0);
@@ -118,13 +118,13 @@ class FallingExponential {
         constexpr bool single = sizeof(T) == 4;
         constexpr T rounding = single ? T(ROUNDING) : T(6755399441055744.0);
         V r[M], shifted[M], n[M];
-        abreast<M>([&](int i) { r[i] = at_least(x[i], T(single ? -87 : -700)); });
-        abreast<M>([&](int i) { shifted[i] = r[i] * T(1.4426950408889634) + rounding; });
-        abreast<M>([&](int i) { n[i] = shifted[i] - rounding; });
-        abreast<M>([&](int i) { r[i] = r[i] - n[i] * (single ? T(0.693359375) : T(6.93147180369123816490e-01)); });
-        abreast<M>([&](int i) { r[i] = r[i] - n[i] * (single ? T(-2.12194440e-4) : T(1.90821492927058770002e-10)); });
-        abreast<M>([&](int i) { scale_[i] = power_of_two(shifted[i]); });
-        abreast<M>([&](int i) { scaled_excess_[i] = scale_[i] * (exp_tail(r[i]) * (r[i] * r[i]) + r[i]); });
+        abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { r[i] = at_least(x[i], T(single ? -87 : -700)); });
+        abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { shifted[i] = r[i] * T(1.4426950408889634) + rounding; });
+        abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { n[i] = shifted[i] - rounding; });
+        abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { r[i] = r[i] - n[i] * (single ? T(0.693359375) : T(6.93147180369123816490e-01)); });
+        abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { r[i] = r[i] - n[i] * (single ? T(-2.12194440e-4) : T(1.90821492927058770002e-10)); });
+        abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { scale_[i] = power_of_two(shifted[i]); });
+        abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { scaled_excess_[i] = scale_[i] * (exp_tail(r[i]) * (r[i] * r[i]) + r[i]); });
     }
     COMPVAE_INLINE V exp(int i = 0) const { return scaled_excess_[i] + scale_[i]; }
     COMPVAE_INLINE V expm1(int i = 0) const { return scaled_excess_[i] + (scale_[i] - 1); }
@@ -158,15 +158,15 @@ COMPVAE_INLINE void minus_two_log(VF (&x)[M]) {
     static constexpr double c[] = {1.0,           -6.6666662348e-1, 4.9999987986e-1,  -4.000142953e-1,  3.333611533e-1,
                                    -2.8498645574e-1, 2.4840281692e-1, -2.335399748e-1, 2.302922062e-1, -1.4075367258e-1};
     VF e[M], f[M], p[M];
-    abreast<M>([&](int i) {
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA {
         const IF shifted = bits<IF>(x[i]) - 0x3f3504f3;
         e[i] = __builtin_convertvector(shifted >> 23, VF);
         f[i] = bits<VF>((shifted & 0x7fffff) + 0x3f3504f3) - 1.0f;
         p[i] = splat<VF>(float(c[9]));
     });
     COMPVAE_UNROLL
-    for (int k = 8; k >= 0; --k) abreast<M>([&](int i) { p[i] = p[i] * f[i] + float(c[k]); });
-    abreast<M>([&](int i) { x[i] = e[i] * -1.38629436f + (p[i] * (f[i] * f[i]) + f[i] * -2.0f); });
+    for (int k = 8; k >= 0; --k) abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { p[i] = p[i] * f[i] + float(c[k]); });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { x[i] = e[i] * -1.38629436f + (p[i] * (f[i] * f[i]) + f[i] * -2.0f); });
 }
 COMPVAE_INLINE VD log(VD x) {
     const ID shifted = bits<ID>(x) - 0x3fe6a09e667f3bcdLL;
@@ -188,17 +188,17 @@ COMPVAE_INLINE void cos_sin_pi(const VF (&t)[M], VF (&cosine)[M], VF (&sine)[M])
     static constexpr double c[] = {1.0, -4.934802200544679, 4.058712126416768, -1.3352627688545893, 0.23533063035889312,
                                    -0.025806891390014};
     VF shifted[M], r[M], r2[M], low[M], cos_r[M];
-    abreast<M>([&](int i) { shifted[i] = t[i] * 2.0f + ROUNDING; });
-    abreast<M>([&](int i) { r[i] = t[i] - (shifted[i] - ROUNDING) * 0.5f; });
-    abreast<M>([&](int i) { r2[i] = r[i] * r[i]; });
-    abreast<M>([&](int i) { cos_r[i] = r2[i] * float(c[5]) + float(c[4]); });
-    abreast<M>([&](int i) { low[i] = r2[i] * float(s[4]) + float(s[3]); });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { shifted[i] = t[i] * 2.0f + ROUNDING; });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { r[i] = t[i] - (shifted[i] - ROUNDING) * 0.5f; });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { r2[i] = r[i] * r[i]; });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { cos_r[i] = r2[i] * float(c[5]) + float(c[4]); });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { low[i] = r2[i] * float(s[4]) + float(s[3]); });
     COMPVAE_UNROLL
     for (int k = 3; k >= 0; --k) {
-        abreast<M>([&](int i) { cos_r[i] = cos_r[i] * r2[i] + float(c[k]); });
-        if (k < 3) abreast<M>([&](int i) { low[i] = low[i] * r2[i] + float(s[k]); });
+        abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { cos_r[i] = cos_r[i] * r2[i] + float(c[k]); });
+        if (k < 3) abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { low[i] = low[i] * r2[i] + float(s[k]); });
     }
-    abreast<M>([&](int i) {
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA {
         const VF sin_r = r[i] * 3.14159274f + r[i] * low[i];
         const IF quadrant = bits<IF>(shifted[i]);
         const auto odd = (quadrant & 1) != 0;
@@ -243,9 +243,9 @@ COMPVAE_INLINE V softplus(V x) {
 template <class V, int M>
 COMPVAE_INLINE void tanh(V (&x)[M]) {
     V doubled[M];
-    abreast<M>([&](int i) { doubled[i] = -2 * abs(x[i]); });
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA { doubled[i] = -2 * abs(x[i]); });
     const FallingExponential<V, M> e(doubled);
-    abreast<M>([&](int i) {
+    abreast<M>([&](int i) COMPVAE_INLINE_LAMBDA {
         const V y = e.expm1(i), r = y / (y + 2);
         x[i] = select<V>(x[i] < 0, r, -r);
     });
