@@ -270,3 +270,11 @@ def test_vmap_over_sets_and_folded_seeds():
     torch.testing.assert_close(found, torch.stack(expected), rtol=2.0**-22, atol=2.0**-22)
     outside = torch.vmap(lambda s: normal(0, s, torch.tensor(0), coordinates))(torch.tensor([0, -1]))
     assert outside[1].isnan().all() and not outside[0].isnan().any()
+
+
+def test_fold_of_a_seed_that_varies_is_compiled():
+    """As the seed of a model's loss does from step to step; the streams are members of an enumeration."""
+    compiled = torch.compile(lambda seed, x: x + fold(fold(seed, Stream.PRIOR_W), 3), backend="eager", fullgraph=True)
+    for seed in (3, 4, 2**63 + 5):
+        expected = fold(fold(seed, Stream.PRIOR_W), 3)
+        assert int(compiled(seed, torch.zeros((), dtype=torch.int64))) % 2**64 == expected

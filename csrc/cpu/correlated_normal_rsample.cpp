@@ -17,10 +17,10 @@ class Sample {
              double* densities) {
         const int64_t size = sets.size(places->set);
         const bool is_whole = size <= CHUNK;
-        if (!is_whole) Sums::run_abreast(sums_, sets, places, count, in);
+        if (!is_whole) Sums::run_abreast(sums_, sets, places, count, in, chunk_);
         for (int b = 0; b < count; ++b) {
             double density = 0;
-            if (is_whole) sums_->run(sets, places[b], in);
+            if (is_whole) sums_->run(sets, places[b], in, chunk_);
             sums_[is_whole ? 0 : b].finish(places[b].width, stats_[b], nullptr, &density);
             if (stats) write_stats(stats, S::COUNT, sets, places[b], stats_[b]);
             densities[b] = density - 0.5 * LOG_2_PI * double(size) * places[b].width;
@@ -32,7 +32,7 @@ class Sample {
 
     // A shard's sums, and its parts given the joint stats.
     void shard_sums(const Sets& sets, const Place& place, const Posterior& in, double* state) {
-        sums_->run(sets, place, in);
+        sums_->run(sets, place, in, chunk_);
         sums_->write_state(sets, place, state);
     }
     void shard_sample(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, const T* stats) {
@@ -43,6 +43,7 @@ class Sample {
   private:
     using Sums = SetSums<T, C, false, true, false, DENSITY>;
     Sums sums_[ABREAST];
+    typename Sums::Chunk chunk_;
     Rows<T> mu_;
     Results<T> out_;
     alignas(64) T stats_[ABREAST][S::COUNT][BLOCK];
@@ -62,10 +63,10 @@ class Sample {
         const int64_t left = sets.size(place.set) - part, row = sets.row(place.set) + part;
         const int n = int(left < CHUNK ? left : CHUNK);
         if (staged) {
-            sums_->logvar_q.stage(in.logvar_q, place.set, row, n, place.coordinate, place.width, next);
-            sums_->rho_logits.stage(in.rho_logits, place.set, row, n, place.coordinate, place.width, next);
-            sums_->noise.prepare(sets, place);
-            sums_->noise.draw(part, n);
+            chunk_.logvar_q.stage(in.logvar_q, place.set, row, n, place.coordinate, place.width, next);
+            chunk_.rho_logits.stage(in.rho_logits, place.set, row, n, place.coordinate, place.width, next);
+            chunk_.noise.prepare(sets, place);
+            chunk_.noise.draw(part, n);
         }
         mu_.stage(in.mu_q, place.set, row, n, place.coordinate, place.width, next);
         out_.stage(w, place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
@@ -73,19 +74,19 @@ class Sample {
             const PartColumn<T, C> set(stats, column);
             const auto draw = [&](int k, V rho, V sigma) COMPVAE_INLINE_LAMBDA {
                 mu_.prefetch(k, column);
-                const V noise = set.of_part(rho, sigma, load<V>(sums_->noise[k] + column));
+                const V noise = set.of_part(rho, sigma, load<V>(chunk_.noise[k] + column));
                 out_.put(k, column, load<V>(mu_[k] + column) + noise);
             };
             if (staged)
                 for (int k = 0; k < n; ++k) {
-                    sums_->logvar_q.prefetch(k, column);
-                    sums_->rho_logits.prefetch(k, column);
-                    draw(k, set.rho(load<V>(sums_->rho_logits[k] + column)),
-                         exp(load<V>(sums_->logvar_q[k] + column) * T(0.5)));
+                    chunk_.logvar_q.prefetch(k, column);
+                    chunk_.rho_logits.prefetch(k, column);
+                    draw(k, set.rho(load<V>(chunk_.rho_logits[k] + column)),
+                         exp(load<V>(chunk_.logvar_q[k] + column) * T(0.5)));
                 }
             else
                 for (int k = 0; k < n; ++k)
-                    draw(k, set.rho_of_power(sums_->power_of(k, column)), sums_->sigma_of(k, column));
+                    draw(k, set.rho_of_power(chunk_.power_of(k, column)), chunk_.sigma_of(k, column));
         }
         out_.finish(w, place.set, row, n, place.coordinate, place.width);
     }

@@ -17,7 +17,7 @@
 namespace compvae {
 namespace COMPVAE_ISA {
 
-constexpr int CHUNK = 32;  // parts
+constexpr int CHUNK = 64;  // parts
 
 template <class T>
 using Rows = InputRows<T, CHUNK, BLOCK>;
@@ -65,32 +65,43 @@ class SetSums {
     static constexpr int N = Simd<T>::N;
     static constexpr bool unit = C == Coupling::unit;
     static constexpr bool SHIFTED = unit && DRAW && MEAN;  // the noise of w~ in "unit" needs the sums of d
-    static constexpr bool KEEP = DRAW && !KL && !MEAN;     // the parts themselves are drawn after the sums
+    static constexpr bool KEEP = DRAW && !KL && !MEAN;
     using S = Stats<C, KL, DRAW>;
 
-  public:
-    Rows<T> mu_q, logvar_q, rho_logits, mu_p, logvar_p;
-    NoiseRows<T> noise;
+    struct Nothing {};
+    template <bool IS_USED, class Member>
+    using Where = std::conditional_t<IS_USED, Member, Nothing>;
 
-    void run(const Sets& sets, const Place& place, const Posterior& in) {
+  public:
+    // What is read of a chunk, and its noise.
+    struct Chunk {
+        Rows<T> logvar_q, rho_logits;
+        Where<KL || MEAN, Rows<T>> mu_q;
+        Where<KL, Rows<T>> mu_p, logvar_p;
+        Where<DRAW, NoiseRows<T>> noise;
+        // exp(nu_k - ref) and sigma_k, by the ref after the chunk, where the parts themselves are drawn after the sums
+        V power_of(int k, int column) const { return load<V>(powers + k * BLOCK + column); }
+        V sigma_of(int k, int column) const { return load<V>(sigmas + k * BLOCK + column); }
+        alignas(64) T powers[KEEP ? CHUNK * BLOCK : 1], sigmas[KEEP ? CHUNK * BLOCK : 1];
+    };
+
+    // The chunk is the last one afterwards.
+    void run(const Sets& sets, const Place& place, const Posterior& in, Chunk& chunk) {
         begin(sets, place);
         for (int64_t part = 0; part < parts_; part += CHUNK)
-            add(sets, place, in, part, next_of(sets, place, chunk_of(part), parts_));
+            add(sets, place, in, part, next_of(sets, place, chunk_of(part), parts_), chunk);
     }
     // Several blocks of one set, chunk by chunk: memory is read in longer runs than a block's.
-    static void run_abreast(SetSums* sums, const Sets& sets, const Place* places, int count, const Posterior& in) {
+    static void run_abreast(SetSums* sums, const Sets& sets, const Place* places, int count, const Posterior& in,
+                            Chunk& chunk) {
         for (int b = 0; b < count; ++b) sums[b].begin(sets, places[b]);
         const int64_t first = places[0].coordinate, end = places[count - 1].coordinate + 1, parts = sums->parts_;
         for (int64_t part = 0; part < parts; part += CHUNK)
             for (int b = 0; b < count; ++b) {
                 const int n = sums[b].chunk_of(part);
-                sums[b].add(sets, places[b], in, part, next_of(sets, places[b], n, parts, first, end));
+                sums[b].add(sets, places[b], in, part, next_of(sets, places[b], n, parts, first, end), chunk);
             }
     }
-
-    // exp(nu_k - ref) and sigma_k of the last chunk, by the ref after it.
-    V power_of(int k, int column) const { return load<V>(powers_ + k * BLOCK + column); }
-    V sigma_of(int k, int column) const { return load<V>(sigmas_ + k * BLOCK + column); }
 
     // Per coordinate: stats [COUNT][BLOCK]; w~ [BLOCK] where MEAN; returns the KL, and log q in *log_density.
     double finish(int width, T (*stats)[BLOCK], T* w_sum, double* log_density) {
@@ -123,41 +134,41 @@ class SetSums {
     enum OfM { LOGIT, LOGVAR_Q, LOGVAR_P, DIFFERENCE, NORMAL, OF_M };
     double sum_[SUMS][BLOCK];
     alignas(64) T m_[OF_M][BLOCK];
-    alignas(64) T powers_[KEEP ? CHUNK * BLOCK : 1], sigmas_[KEEP ? CHUNK * BLOCK : 1];
     int64_t parts_ = 0;
 
     int chunk_of(int64_t part) const { return int(parts_ - part < CHUNK ? parts_ - part : CHUNK); }
 
     void begin(const Sets& sets, const Place& place) {
         parts_ = sets.size(place.set);
-        if constexpr (DRAW) noise.prepare(sets, place);
         if (parts_ == 0) {
             std::memset(sum_, 0, sizeof sum_);
             std::memset(m_, 0, sizeof m_);
         }
     }
     // The chunk that begins at `part`.
-    void add(const Sets& sets, const Place& place, const Posterior& in, int64_t part, Next next) {
+    void add(const Sets& sets, const Place& place, const Posterior& in, int64_t part, Next next, Chunk& chunk) {
         const int64_t row = sets.row(place.set);
         const int n = chunk_of(part);
         auto stage = [&](Rows<T>& rows, const Tensor& t) {
             rows.stage(t, place.set, row + part, n, place.coordinate, place.width, next);
         };
-        stage(rho_logits, in.rho_logits);
-        stage(logvar_q, in.logvar_q);
-        if constexpr (KL || MEAN) stage(mu_q, in.mu_q);
+        stage(chunk.rho_logits, in.rho_logits);
+        stage(chunk.logvar_q, in.logvar_q);
+        if constexpr (KL || MEAN) stage(chunk.mu_q, in.mu_q);
         if constexpr (KL) {
-            stage(mu_p, in.mu_p);
-            stage(logvar_p, in.logvar_p);
+            stage(chunk.mu_p, in.mu_p);
+            stage(chunk.logvar_p, in.logvar_p);
         }
-        if constexpr (DRAW)
-            noise.draw(part, n, [&](int k) COMPVAE_INLINE_LAMBDA {
+        if constexpr (DRAW) {
+            chunk.noise.prepare(sets, place);
+            chunk.noise.draw(part, n, [&](int k) COMPVAE_INLINE_LAMBDA {
                 for (int column = 0; column < BLOCK; column += N) {
-                    rho_logits.prefetch(k, column);
-                    logvar_q.prefetch(k, column);
+                    chunk.rho_logits.prefetch(k, column);
+                    chunk.logvar_q.prefetch(k, column);
                 }
             });
-        for (int column = 0; column < place.width; column += N) add_chunk(column, n, part == 0);
+        }
+        for (int column = 0; column < place.width; column += N) add_chunk(chunk, column, n, part == 0);
     }
 
     struct ChunkSums {
@@ -167,24 +178,24 @@ class SetSums {
     // The sums over a chunk without m, whose place in it is `where` (-1: in another chunk), and what m has. QUICK is for
     // log-variances that are not extreme; where one is, its sums are worth nothing and it returns false.
     template <bool QUICK>
-    COMPVAE_INLINE bool add_parts(int column, int n, V where, V ref, V logvar_m, V sigma_m, ChunkSums& out) {
+    COMPVAE_INLINE bool add_parts(Chunk& chunk, int column, int n, V where, V ref, V logvar_m, V sigma_m, ChunkSums& out) {
         V sum[SUMS] = {}, logvar_p_m{}, difference_m{}, normal_m{}, index{};
         I largest{};  // bits of magnitudes; NaN's are the largest
         for (int k = 0; k < n; ++k, index += T(1)) {
             const auto is_m = where == index;
             const auto add = [&](Sum s, V x) COMPVAE_INLINE_LAMBDA { sum[s] = select<V>(is_m, sum[s], sum[s] + x); };
             if constexpr (!DRAW) {
-                rho_logits.prefetch(k, column);
-                logvar_q.prefetch(k, column);
+                chunk.rho_logits.prefetch(k, column);
+                chunk.logvar_q.prefetch(k, column);
             }
-            if constexpr (KL || MEAN) mu_q.prefetch(k, column);
+            if constexpr (KL || MEAN) chunk.mu_q.prefetch(k, column);
             if constexpr (KL) {
-                mu_p.prefetch(k, column);
-                logvar_p.prefetch(k, column);
+                chunk.mu_p.prefetch(k, column);
+                chunk.logvar_p.prefetch(k, column);
             }
-            const V lv = load<V>(logvar_q[k] + column), nu = load<V>(rho_logits[k] + column) - ref;
+            const V lv = load<V>(chunk.logvar_q[k] + column), nu = load<V>(chunk.rho_logits[k] + column) - ref;
             V lv_p{}, mean{};
-            if constexpr (KL) lv_p = load<V>(logvar_p[k] + column);
+            if constexpr (KL) lv_p = load<V>(chunk.logvar_p[k] + column);
             constexpr bool SIGMA = DRAW && (!unit || SHIFTED || KEEP);
             V e, sigma, precision, variance;
             if constexpr (QUICK) {
@@ -196,16 +207,16 @@ class SetSums {
             }
             if constexpr (SIGMA) variance = sigma * sigma;
             if constexpr (KEEP) {
-                store(powers_ + k * BLOCK + column, e);
-                store(sigmas_ + k * BLOCK + column, sigma);
+                store(chunk.powers + k * BLOCK + column, e);
+                store(chunk.sigmas + k * BLOCK + column, sigma);
             }
             e = select<V>(is_m, V{}, e);
             sum[OTHERS] += e;
             largest = maximum(largest, magnitude_bits(lv));
-            if constexpr (KL || MEAN) mean = load<V>(mu_q[k] + column);
+            if constexpr (KL || MEAN) mean = load<V>(chunk.mu_q[k] + column);
             if constexpr (MEAN) sum[MEANS] += mean;
             if constexpr (KL) {
-                const V x = lv - lv_p, difference = mean - load<V>(mu_p[k] + column);
+                const V x = lv - lv_p, difference = mean - load<V>(chunk.mu_p[k] + column);
                 const V ratio = QUICK ? variance * precision : exp(x);
                 largest = maximum(largest, magnitude_bits(lv_p));
                 add(BASE, exp_excess(x, ratio) + difference * difference * precision);
@@ -217,7 +228,7 @@ class SetSums {
                 difference_m = select<V>(is_m, difference, difference_m);
             }
             if constexpr (DRAW) {
-                const V eps = load<V>(noise[k] + column);
+                const V eps = load<V>(chunk.noise[k] + column);
                 normal_m = select<V>(is_m, eps, normal_m);
                 add(NOISE_SUM, unit ? eps : sigma * eps);
                 if constexpr (SHIFTED) {
@@ -236,25 +247,25 @@ class SetSums {
         return !QUICK || all(largest <= magnitude_bits(splat<V>(T(MODERATE))));
     }
 
-    void add_chunk(int column, int n, bool first) {
+    void add_chunk(Chunk& chunk, int column, int n, bool first) {
         const V old_logit = load<V>(m_[LOGIT] + column), old_logvar = load<V>(m_[LOGVAR_Q] + column);
         V logit = old_logit, logvar_m = old_logvar, where = splat<V>(T(-1));
         if (first) {
-            logit = load<V>(rho_logits[0] + column);
-            logvar_m = load<V>(logvar_q[0] + column);
+            logit = load<V>(chunk.rho_logits[0] + column);
+            logvar_m = load<V>(chunk.logvar_q[0] + column);
             where = V{};
         }
         for (int k = first; k < n; ++k) {
-            const V nu = load<V>(rho_logits[k] + column);
+            const V nu = load<V>(chunk.rho_logits[k] + column);
             const auto larger = nu > logit;
             logit = select<V>(larger, nu, logit);
             where = select<V>(larger, splat<V>(T(k)), where);
-            logvar_m = select<V>(larger, load<V>(logvar_q[k] + column), logvar_m);
+            logvar_m = select<V>(larger, load<V>(chunk.logvar_q[k] + column), logvar_m);
         }
         const V ref = select<V>(logit < 0, V{}, logit), sigma_m = exp(logvar_m * T(0.5));
         ChunkSums of_chunk;
-        if (!add_parts<true>(column, n, where, ref, logvar_m, sigma_m, of_chunk))
-            add_parts<false>(column, n, where, ref, logvar_m, sigma_m, of_chunk);
+        if (!add_parts<true>(chunk, column, n, where, ref, logvar_m, sigma_m, of_chunk))
+            add_parts<false>(chunk, column, n, where, ref, logvar_m, sigma_m, of_chunk);
 
         const auto changed = where >= T(0);
         if (!first && !all(where < T(0))) rebase(column, changed, old_logit, old_logvar, ref, logvar_m);

@@ -10,16 +10,18 @@ template <class T, Coupling C, bool DRAW>
 void posterior_kl_forward(const Sets& sets, const Posterior& in, const Tensor& w_sum, const Tensor& kl, T* stats,
                           double* scratch) {
     using S = Stats<C, true, DRAW>;
+    using Sums = SetSums<T, C, true, DRAW, DRAW, false>;
     struct Worker {
-        SetSums<T, C, true, DRAW, DRAW, false> sums[ABREAST];
+        Sums sums[ABREAST];
+        typename Sums::Chunk chunk;
         alignas(64) T kept[S::COUNT][BLOCK], w[BLOCK];
     };
     for_each_run<Worker>(sets, [&](Worker& worker, const Place* places, int count, int64_t index) {
         const bool is_whole = sets.size(places->set) <= CHUNK;
-        if (!is_whole) worker.sums->run_abreast(worker.sums, sets, places, count, in);
+        if (!is_whole) Sums::run_abreast(worker.sums, sets, places, count, in, worker.chunk);
         for (int b = 0; b < count; ++b) {
             auto& sums = worker.sums[is_whole ? 0 : b];
-            if (is_whole) sums.run(sets, places[b], in);
+            if (is_whole) sums.run(sets, places[b], in, worker.chunk);
             scratch[index + b] = sums.finish(places[b].width, worker.kept, worker.w, nullptr);
             if (DRAW) write_block(w_sum, places[b], worker.w);
             if (stats) write_stats(stats, S::COUNT, sets, places[b], worker.kept);

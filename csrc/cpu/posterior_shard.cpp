@@ -8,10 +8,14 @@ namespace COMPVAE_ISA {
 
 void posterior_shard_forward(const Sets& sets, const Posterior& in, double* state, Options options) {
     by_type_and_coupling(options, [&](auto zero, auto coupling) {
-        using Worker = SetSums<decltype(zero), decltype(coupling)::value, true, true, true, false>;
+        using Sums = SetSums<decltype(zero), decltype(coupling)::value, true, true, true, false>;
+        struct Worker {
+            Sums sums;
+            typename Sums::Chunk chunk;
+        };
         for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
-            worker.run(sets, place, in);
-            worker.write_state(sets, place, state);
+            worker.sums.run(sets, place, in, worker.chunk);
+            worker.sums.write_state(sets, place, state);
         });
     });
 }

@@ -22,7 +22,7 @@ class LogRatio {
   public:
     double run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w_sum, T* stats) {
         double log_q_terms = 0;
-        sums_.run(sets, place, in);
+        sums_.run(sets, place, in, chunk_);
         sums_.finish(place.width, stats_, w_, &log_q_terms);
         write_block(w_sum, place, w_);
         std::memset(pull_, 0, sizeof pull_);
@@ -30,14 +30,17 @@ class LogRatio {
         double ratio = -log_q_terms;
         for (int64_t part = 0; part < size; part += CHUNK) {
             const int n = int(size - part < CHUNK ? size - part : CHUNK);
+            const auto stage = [&](Rows<T>& rows, const Tensor& t) {
+                rows.stage(t, place.set, row + part, n, place.coordinate, place.width, next_of(sets, place, n, size));
+            };
             if (size > CHUNK) {  // else they are still there from the first pass
-                sums_.mu_q.stage(in.mu_q, place.set, row + part, n, place.coordinate, place.width);
-                sums_.logvar_q.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width);
-                sums_.rho_logits.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width);
-                sums_.noise.draw(part, n);
+                stage(chunk_.mu_q, in.mu_q);
+                stage(chunk_.logvar_q, in.logvar_q);
+                stage(chunk_.rho_logits, in.rho_logits);
+                chunk_.noise.draw(part, n);
             }
-            sums_.mu_p.stage(in.mu_p, place.set, row + part, n, place.coordinate, place.width);
-            sums_.logvar_p.stage(in.logvar_p, place.set, row + part, n, place.coordinate, place.width);
+            stage(mu_p_, in.mu_p);
+            stage(logvar_p_, in.logvar_p);
             for (int column = 0; column < place.width; column += N) ratio += add(column, n, place.width);
         }
         for (int column = 0; column < place.width; column += N) {
@@ -49,7 +52,10 @@ class LogRatio {
     }
 
   private:
-    SetSums<T, C, false, true, true, true> sums_;
+    using Sums = SetSums<T, C, false, true, true, true>;
+    Sums sums_;
+    typename Sums::Chunk chunk_;
+    Rows<T> mu_p_, logvar_p_;
     alignas(64) T stats_[S::COUNT][BLOCK], w_[BLOCK];
     double pull_[BLOCK];
 
@@ -57,9 +63,11 @@ class LogRatio {
         const PartColumn<T, C> set(stats_, column);
         V sum{}, pull{};
         for (int k = 0; k < n; ++k) {
-            const V sigma = exp(load<V>(sums_.logvar_q[k] + column) * T(0.5)), eps = load<V>(sums_.noise[k] + column);
-            const V rho = set.rho(load<V>(sums_.rho_logits[k] + column)), lv_p = load<V>(sums_.logvar_p[k] + column);
-            const V difference = load<V>(sums_.mu_q[k] + column) - load<V>(sums_.mu_p[k] + column);
+            mu_p_.prefetch(k, column);
+            logvar_p_.prefetch(k, column);
+            const V sigma = exp(load<V>(chunk_.logvar_q[k] + column) * T(0.5)), eps = load<V>(chunk_.noise[k] + column);
+            const V rho = set.rho(load<V>(chunk_.rho_logits[k] + column)), lv_p = load<V>(logvar_p_[k] + column);
+            const V difference = load<V>(chunk_.mu_q[k] + column) - load<V>(mu_p_[k] + column);
             const V y = difference + set.of_part(rho, sigma, eps);
             sum += y * y * exp(-lv_p) + lv_p;
             pull += PartColumn<T, C>::unit ? rho * eps : rho * eps / sigma;
@@ -97,7 +105,8 @@ class LogRatioGradient {
                 const int n = int(size - part < CHUNK ? size - part : CHUNK);
                 if (!writing || size > CHUNK) {
                     for (int i = 0; i < 5; ++i)
-                        in_[i].stage(*inputs[i], place.set, row + part, n, place.coordinate, place.width);
+                        in_[i].stage(*inputs[i], place.set, row + part, n, place.coordinate, place.width,
+                                     next_of(sets, place, n, size));
                     noise_.draw(part, n);
                 }
                 if (!writing) {
@@ -105,7 +114,8 @@ class LogRatioGradient {
                     continue;
                 }
                 for (int i = 0; i < 5; ++i)
-                    out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
+                    out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width,
+                                  is_streamed<T>(sets));
                 for (int column = 0; column < place.width; column += N) write(column, n);
                 for (int i = 0; i < 5; ++i)
                     out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
@@ -142,6 +152,7 @@ class LogRatioGradient {
         const PartColumn<T, C> set(stats_, column);
         V rho[CHUNK], a[CHUNK];
         for (int k = 0; k < n; ++k) {
+            for (const Rows<T>& rows : in_) rows.prefetch(k, column);
             const Part p = part(set, k, column);
             rho[k] = p.rho;
             a[k] = unit ? rounded(p.upstream * p.sigma) : p.upstream;
@@ -169,11 +180,11 @@ class LogRatioGradient {
                 to_logit -= g_;
             }
             const V to_prior = p.y * p.precision;
-            store(out_[MU_Q][k] + column, to_mu);
-            store(out_[LOGVAR_Q][k] + column, T(0.5) * to_logvar);
-            store(out_[RHO_LOGITS][k] + column, p.rho * to_logit);
-            store(out_[MU_P][k] + column, g_ * to_prior);
-            store(out_[LOGVAR_P][k] + column, T(0.5) * g_ * (p.y * to_prior - 1));
+            out_[MU_Q].put(k, column, to_mu);
+            out_[LOGVAR_Q].put(k, column, T(0.5) * to_logvar);
+            out_[RHO_LOGITS].put(k, column, p.rho * to_logit);
+            out_[MU_P].put(k, column, g_ * to_prior);
+            out_[LOGVAR_P].put(k, column, T(0.5) * g_ * (p.y * to_prior - 1));
         }
     }
 };

@@ -219,7 +219,7 @@ class Aggregation {
     void values(int column, int n, V* v) const {
         in_groups(n, v, [&](int k, V(&few)[FEW]) {
             read(column, n, k, few);
-            for (int i = 0; i < FEW; ++i) h_.prefetch(k + i, column);
+            for (int i = 0; i < FEW && k + i < n; ++i) h_.prefetch(k + i, column);
             if (!how_.elu) return;
             const FallingExponential<V, FEW> e(few);
             abreast<FEW>([&](int i) { few[i] = select<V>(few[i] > 0, few[i], e.expm1(i)); });

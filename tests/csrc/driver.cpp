@@ -16,8 +16,8 @@ using namespace compvae;
 
 namespace {
 
-const std::vector<std::vector<int64_t>> RAGGED = {{}, {0}, {1}, {2, 0, 33, 1}, {70}, {16, 15, 17}};
-const std::vector<std::vector<int64_t>> DENSE = {{}, {1, 1, 1}, {5, 5}, {33}};
+const std::vector<std::vector<int64_t>> RAGGED = {{}, {0}, {1}, {2, 0, 65, 1}, {130}, {16, 15, 17}};
+const std::vector<std::vector<int64_t>> DENSE = {{}, {1, 1, 1}, {5, 5}, {65}};
 const std::vector<int64_t> WIDTHS = {0, 1, 3, 63, 64, 65, 200};
 const std::vector<DType> DTYPES = {DType::float32, DType::float64, DType::bfloat16, DType::float16};
 const std::vector<Strides> STRIDES = {Strides::contiguous, Strides::rows_apart, Strides::elements_apart, Strides::turned};
