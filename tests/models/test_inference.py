@@ -1,8 +1,9 @@
 """Other posteriors than the paper's: diagonal, recurrent, by the running sum; and context in every GraphBlock."""
 
-import importlib
+import importlib.util
 import math
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -92,6 +93,22 @@ def test_marginal_bits_of_the_graph_are_those_of_its_covariance():
                 apart = (mu[b, :, d] - q.w_p[0][b, :, d]).square()
                 nats[b] += 0.5 * ((variance + apart) / prior - 1 + prior.log() - variance.log())
         torch.testing.assert_close(bits, nats / math.log(2))
+
+
+def test_the_study_measures_the_chain_of_a_correlated_q():
+    """Bits of each part given those before it add up to the loss's, whatever q; the first's are its marginal's."""
+    spec = importlib.util.spec_from_file_location("study", Path(__file__).parents[2] / "docs/inference_study.py")
+    study = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(study)
+    x = sines.wholes(LABELS, seed=1)
+    model = shaken("sines", **SMALL, coupling="scaled")
+    with torch.no_grad():
+        model.posterior_w.head.bias[-5:] += 9  # from logits near -8
+        chain, alone = study.bits_in_order(model, x, LABELS, 3), bits_of_parts(model, x, LABELS, seed=3)
+        loss = model.loss(x, LABELS, seed=3).bits().w
+    torch.testing.assert_close(chain.sum(1), loss.double(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(chain[:, 0], alone[:, 0].double())
+    assert (chain[:, 2] > 1.01 * alone[:, 2]).all()
 
 
 def test_noise_in_order_is_the_operations_own():
