@@ -21,6 +21,7 @@ from compvae_fast.report.info import facts, processor_features
 from compvae_fast.report.measures import EDIT_SIZES, SIZES
 from compvae_fast.report.tables import figure
 from compvae_fast.training import BadInput, TrainingConfig, load_run, train
+from compvae_fast.training.state import initial_model
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +102,21 @@ def test_how_a_model_of_the_2d_problem_learned_is_told_by_its_kept_states(tmp_pa
     (picture,) = [section.picture]
     assert len(picture.axes) == 3 * 4 and picture.axes[1].get_title() == "step 0"
     first, truth = section.rows[0], section.rows[-1]
+    untrained = initial_model(config).eval()
+    assert first["colours"] == learning._errors(untrained, 3)["colours"]
     # untrained: nothing is known of the places; another truth has all but the intensities
     assert first["places"] > 0.9 and truth["places"] < 0.5 and truth["colours"] < 0.5
-    for row in section.rows[1:3]:
+    for row in section.rows[:3]:
         other = learning._errors(learning._states(run)[int(row["step"])], 3)
         assert row["places"] == other["places"]
+    assert len({row["places"] for row in section.rows}) == 4
+    # by hand, of the last state
+    asked = dots_data.PROBLEM.describe(8, 4, k_min=4, k_per_batch=1, seed=fold(3, 8))
+    true = dots_data.PROBLEM.wholes(asked.labels, features=asked.features, seed=fold(3, 8))
+    made = run.model.generate(asked.labels, features=asked.features, seed=fold(3, 8), noise=False)
+    flat = [x - x.mean((2, 3), keepdim=True) for x in (made, true)]
+    expected = ((flat[0] - flat[1]).square().sum() / flat[1].square().sum()).sqrt()
+    assert section.rows[2]["places"] == pytest.approx(float(expected), rel=1e-4)
     shown = torch.tensor(picture.axes[3].images[0].get_array())
     asked = dots_data.PROBLEM.describe(1, 2, k_min=2, k_per_batch=1, seed=fold(3, 2))
     made = run.model.generate(asked.labels, features=asked.features, seed=3, noise=False)[0]
