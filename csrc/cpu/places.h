@@ -44,33 +44,18 @@ inline Place place_of(const Sets& sets, int64_t set, int64_t block) {
     return {set, coordinate, int(sets.width - coordinate < BLOCK ? sets.width - coordinate : BLOCK)};
 }
 
-// body(worker, place, index) for every place; each thread has a Worker of its own.
-template <class Worker, class Body>
-inline void for_each_place(const Sets& sets, Body body) {
-    const int64_t blocks = blocks_of(sets.width), count = sets.count * blocks;
-    // A block of a small set takes about a microsecond, as waking a thread does.
-    const int threads = int(count < sets.threads ? count : sets.threads);
-    // Neighbouring blocks to one thread, which reads ahead, in pieces small enough to even out ragged sets.
-    const int64_t share = count / (threads * 64 + 1) + 1;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        Worker worker;
-#pragma omp for schedule(dynamic, share)
-        for (int64_t i = 0; i < count; ++i) body(worker, place_of(sets, i / blocks, i % blocks), i);
-        finish_streams();
-    }
-}
-
-// body(worker, places, count, index of the first) for neighbouring blocks of a set: up to ABREAST together, where that
-// leaves every thread some; of each set where one of them may be nearly all there is.
+// body(worker, places, count, index of the first) for neighbouring blocks of a set: up to `most` together, where that
+// leaves every thread some; of each set where one of them may be nearly all there is. Each thread has a Worker of its own.
 constexpr int ABREAST = 8;
 template <class Worker, class Body>
-inline void for_each_run(const Sets& sets, Body body) {
+inline void for_each_run(const Sets& sets, Body body, int most = ABREAST) {
     const int64_t blocks = blocks_of(sets.width), count = sets.count * blocks;
     const int64_t fair = (sets.offsets || sets.lengths ? blocks : count) / (sets.threads > 0 ? sets.threads : 1);
-    const int64_t together = fair < 1 ? 1 : fair < ABREAST ? fair : ABREAST, runs = (blocks + together - 1) / together;
+    const int64_t together = fair < 1 ? 1 : fair < most ? fair : most, runs = (blocks + together - 1) / together;
     const int64_t units = sets.count * runs;
+    // A block of a small set takes about a microsecond, as waking a thread does.
     const int threads = int(units < sets.threads ? units : sets.threads);
+    // Neighbouring blocks to one thread, which reads ahead, in pieces small enough to even out ragged sets.
     const int64_t share = units / (threads * 64 + 1) + 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
@@ -85,6 +70,13 @@ inline void for_each_run(const Sets& sets, Body body) {
         }
         finish_streams();
     }
+}
+
+// body(worker, place, index) for every place.
+template <class Worker, class Body>
+inline void for_each_place(const Sets& sets, Body body) {
+    for_each_run<Worker>(
+        sets, [&](Worker& worker, const Place* place, int, int64_t index) { body(worker, *place, index); }, 1);
 }
 
 // out[b] = the sum of set b's numbers in scratch [B * per_set]

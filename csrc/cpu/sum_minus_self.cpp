@@ -121,13 +121,14 @@ class Aggregation {
             over_set(sets, place, h, [&](int column, int n, int64_t chunk) {
                 V v[CHUNK];
                 values(column, n, v);
+                keep(values_, column, n, chunk, v);
                 sums_.add(column, chunk, sum_of(n, v));
             });
         over_set(
             sets, place, h,
             [&](int column, int n, int64_t chunk) {
                 V v[CHUNK];
-                values(column, n, v);
+                if (!recall(values_, column, n, chunk, v)) values(column, n, v);
                 others(sums_, column, n, chunk, v);
                 if (how_.tanh) in_groups(n, v, [](int, V(&few)[FEW]) { tanh(few); });
                 for (int k = 0; k < n; ++k) out_.put(k, column, v[k]);
@@ -144,6 +145,7 @@ class Aggregation {
             over_set(sets, place, h, [&](int column, int n, int64_t chunk) {
                 V v[CHUNK];
                 values(column, n, v);
+                keep(values_, column, n, chunk, v);
                 sums_.add(column, chunk, sum_of(n, v));
             });
         if (!is_whole())
@@ -152,6 +154,7 @@ class Aggregation {
                 [&](int column, int n, int64_t chunk) {
                     V g[CHUNK];
                     upstream(column, n, chunk, g);
+                    keep(upstreams_, column, n, chunk, g);
                     upstream_sums_.add(column, chunk, sum_of(n, g));
                 },
                 nullptr, &grad_out);
@@ -159,7 +162,7 @@ class Aggregation {
             sets, place, h,
             [&](int column, int n, int64_t chunk) {
                 V g[CHUNK];
-                upstream(column, n, chunk, g);
+                if (!recall(upstreams_, column, n, chunk, g)) upstream(column, n, chunk, g);
                 others(upstream_sums_, column, n, chunk, g);
                 if (how_.elu)
                     in_groups(n, g, [&](int k, V(&few)[FEW]) {
@@ -182,9 +185,22 @@ class Aggregation {
     int64_t size_ = 0, row_ = 0;
     T factor_ = 1;
     bool streamed_ = false;
+    // What one pass has made for the next one, of sets of which the second-level cache holds it.
+    static constexpr int KEPT = 2048 / sizeof(T);  // parts
+    alignas(64) T values_[KEPT * BLOCK], upstreams_[KEPT * BLOCK];
 
     // One chunk holds the set.
     bool is_whole() const { return size_ <= CHUNK; }
+    bool is_kept() const { return size_ > CHUNK && size_ <= KEPT; }
+    void keep(T* kept, int column, int n, int64_t chunk, const V* v) const {
+        if (is_kept())
+            for (int k = 0; k < n; ++k) store(kept + (chunk * CHUNK + k) * BLOCK + column, v[k]);
+    }
+    bool recall(const T* kept, int column, int n, int64_t chunk, V* v) const {
+        if (!is_kept()) return false;
+        for (int k = 0; k < n; ++k) v[k] = load<V>(kept + (chunk * CHUNK + k) * BLOCK + column);
+        return true;
+    }
 
     void begin(const Sets& sets, const Place& place, Aggregate how, bool streamed) {
         how_ = how;
@@ -235,7 +251,7 @@ class Aggregation {
     void upstream(int column, int n, int64_t chunk, V* g) const {
         V a[CHUNK];
         if (how_.tanh) {
-            values(column, n, a);
+            if (!recall(values_, column, n, chunk, a)) values(column, n, a);
             others(sums_, column, n, chunk, a);
         }
         for (int k = 0; k < n; ++k) {
