@@ -55,8 +55,8 @@ inline void for_each_run(const Sets& sets, Body body, int most = ABREAST) {
     const int64_t units = sets.count * runs;
     // A block of a small set takes about a microsecond, as waking a thread does.
     const int threads = int(units < sets.threads ? units : sets.threads);
-    // Neighbouring blocks to one thread, which reads ahead, in pieces small enough to even out ragged sets.
-    const int64_t share = units / (threads * 64 + 1) + 1;
+    // Neighbouring blocks to one thread, which reads ahead; but where sets differ, all the work may be in a few blocks.
+    const int64_t share = sets.offsets || sets.lengths ? 1 : units / (threads * 64 + 1) + 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         Worker worker;

@@ -13,7 +13,7 @@ from .sets import LAYOUTS
 
 MIXED = ((torch.bfloat16, torch.float32), (torch.float32, torch.float64))
 RAGGED = (33, 0, 1, 5, 2, 65)
-COUNTS = (0, 1, 2, 32, 63, 64, 65, 130)
+COUNTS = (0, 1, 2, 32, 64, 65, 130, 600)
 VARIANTS = variants()
 
 
