@@ -24,7 +24,8 @@ class Sample {
             sums_[is_whole ? 0 : b].finish(places[b].width, stats_[b], nullptr, &density);
             if (stats) write_stats(stats, S::COUNT, sets, places[b], stats_[b]);
             densities[b] = density - 0.5 * LOG_2_PI * double(size) * places[b].width;
-            if (is_whole && size) write(sets, places[b], in, w, stats_[b], 0, next_of(sets, places[b], int(size), size), false);
+            if (!is_whole) continue;
+            if (size) write(sets, places[b], in, w, stats_[b], 0, next_of(sets, places[b], int(size), size), false);
             zero_padding(sets, places[b], w);
         }
         if (!is_whole) write_all(sets, places, count, in, w);
@@ -56,6 +57,7 @@ class Sample {
                                           places->coordinate, places[count - 1].coordinate + 1);
                 write(sets, places[b], in, w, stats_[b], part, next, true);
             }
+        for (int b = 0; b < count; ++b) zero_padding(sets, places[b], w);
     }
     // A chunk's parts; unless `staged`, its rows and noise are there from the first pass.
     void write(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, const T (*stats)[BLOCK],
