@@ -75,7 +75,7 @@ def chapter(run: Run, *, n: int, multisets: int, importance: int, seed: int) -> 
         ),
         distances_section(
             rows, n=wholes, multisets=multisets, importance=importance, seeds="The thesis gives no energy distances.",
-            how="(all of the same weeks, and distances of different ones; independent parts are a quarter as many) ",
+            how=", all in the same weeks, over pairs of different ones (of independent parts a quarter as many)",
         ),
         separation_section(
             apart(town, tuple(sorted({few, some})), seed), separated,
