@@ -1,5 +1,5 @@
-"""Times a step of training beside what it cannot do without, all in one run: its matrix products and convolutions alone,
-and its optimiser's traffic at the speed of a copy; and beside a step of the same model in plain PyTorch.
+"""Times a step of training beside what it cannot do without, all in one run: its matrix products and convolutions
+alone, and its optimiser's traffic at the speed of a copy; and beside a step of the same model in plain PyTorch.
 
     python bench/training_step.py --preset sines-small --batch 64 --out build/step
 """
@@ -73,7 +73,8 @@ def products_alone(found: Counter, device: torch.device) -> Callable[[], None]:
     """A call that does so many products and nothing else, on random tensors of their shapes and strides."""
     calls = []
     for (function, arguments), count in found.items():
-        given = [a.tensor(device) if isinstance(a, Described) else list(a) if isinstance(a, tuple) else a for a in arguments]
+        given = [a.tensor(device) if isinstance(a, Described) else list(a) if isinstance(a, tuple) else a
+                 for a in arguments]
         calls += [functools.partial(function, *given)] * count
 
     def run():
@@ -138,8 +139,10 @@ def bare_step(state: TrainingState, shape: Shape, compiled: bool = False):
     return step
 
 
-def measured(config: TrainingConfig, budget: float, compiled: bool = True, parts: int = PARTS, copied: int = 1 << 28) -> dict:
-    """Seconds of each kind of step, all sets of so many parts, and of what it needs; `copied` bytes give a copy's speed.
+def measured(
+    config: TrainingConfig, budget: float, compiled: bool = True, parts: int = PARTS, copied: int = 1 << 28
+) -> dict:
+    """Seconds of each kind of step, all sets of so many parts, and of what it needs; `copied` bytes tell a copy's speed.
 
     launched: as training takes it; bare: `bare_step` of this package, and plain: of PyTorch alone.
     """
