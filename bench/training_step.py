@@ -142,7 +142,7 @@ def bare_step(state: TrainingState, shape: Shape, compiled: bool = False):
 def measured(
     config: TrainingConfig, budget: float, compiled: bool = True, parts: int = PARTS, copied: int = 1 << 28
 ) -> dict:
-    """Seconds of each kind of step, all sets of so many parts, and of what it needs; `copied` bytes tell a copy's speed.
+    """Seconds of each kind of step, all sets of so many parts, and of what it needs; `copied` bytes for the copy.
 
     launched: as training takes it; bare: `bare_step` of this package, and plain: of PyTorch alone.
     """
