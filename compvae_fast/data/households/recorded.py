@@ -234,5 +234,3 @@ def _ranks(values: Tensor) -> Tensor:
     out = torch.empty_like(order)
     out[order] = torch.arange(len(values)) - first
     return out
-
-
