@@ -47,6 +47,12 @@ Outputs rows(const Posterior& p, const Sets& s) {
     return {{rows(p.mu_q, s), rows(p.logvar_q, s), rows(p.rho_logits, s), rows(p.mu_p, s), rows(p.logvar_p, s)}};
 }
 
+// A shard's rows at an address, and as an output whose wrong sets become NaN.
+gpu::ShardRows shard_rows(int64_t address, int count) { return {pointer<double>(address), count}; }
+Output output(const gpu::ShardRows& r, const Sets& s) {
+    return {{reinterpret_cast<char*>(r.data), DType::float64, s.width, s.count * s.width, 1}, s.width, false, r.count};
+}
+
 py::tuple device_count() {
     int count = 0;
     const Status status = cudaGetDeviceCount(&count);
@@ -92,6 +98,79 @@ PYBIND11_MODULE(COMPVAE_MODULE, m) {
     COMPVAE_POSTERIOR_BACKWARD(correlated_normal_rsample_backward);
     COMPVAE_POSTERIOR_FORWARD(posterior_sum_and_log_ratio_forward, row);
     COMPVAE_POSTERIOR_BACKWARD(posterior_sum_and_log_ratio_backward, path);
+
+    m.def("posterior_shard_forward", [](py::tuple launch, py::tuple sets, py::tuple in, int64_t state, int coupling,
+                                        bool float64) {
+        const Launch l = launch_of(launch);
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const gpu::ShardRows r = shard_rows(state, coupling ? 12 : 13);
+        checked("posterior_shard_forward", l, s, {{output(r, s)}},
+                [&] { return gpu::posterior_shard_forward(l, s, p, r, {coupling, float64}); });
+    });
+    m.def("correlated_normal_rsample_shard_sums", [](py::tuple launch, py::tuple sets, py::tuple in, int64_t state,
+                                                     bool density, int coupling, bool float64) {
+        const Launch l = launch_of(launch);
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const gpu::ShardRows r = shard_rows(state, density ? 6 : 5);
+        checked("correlated_normal_rsample_shard_sums", l, s, {{output(r, s)}},
+                [&] { return gpu::correlated_normal_rsample_shard_sums(l, s, p, r, {coupling, float64}); });
+    });
+    m.def("correlated_normal_rsample_shard_sample", [](py::tuple launch, py::tuple sets, py::tuple in, py::object w,
+                                                       int64_t stats, int coupling, bool float64) {
+        const Launch l = launch_of(launch);
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const Tensor out = tensor(w);
+        checked("correlated_normal_rsample_shard_sample", l, s, {{rows(out, s)}}, [&] {
+            return gpu::correlated_normal_rsample_shard_sample(l, s, p, out, pointer<void>(stats), {coupling, float64});
+        });
+    });
+    m.def("correlated_normal_rsample_shard_centre", [](py::tuple launch, py::tuple sets, py::tuple in, py::object grad_w,
+                                                       int64_t stats, int64_t centre, int coupling, bool float64) {
+        const Launch l = launch_of(launch);
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const Tensor gw = tensor(grad_w);
+        const gpu::ShardRows r = shard_rows(centre, 3);
+        checked("correlated_normal_rsample_shard_centre", l, s, {{output(r, s)}}, [&] {
+            return gpu::correlated_normal_rsample_shard_centre(l, s, p, gw, pointer<void>(stats), r, {coupling, float64});
+        });
+    });
+    m.def("correlated_normal_rsample_shard_backward", [](py::tuple launch, py::tuple sets, py::tuple in,
+                                                         py::object grad_w, py::object grad_density, int64_t stats,
+                                                         int64_t centre, py::tuple grad, int coupling, bool float64) {
+        const Launch l = launch_of(launch);
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in), g = posterior(grad);
+        const Tensor gw = tensor(grad_w), gd = tensor(grad_density);
+        checked("correlated_normal_rsample_shard_backward", l, s, rows(g, s), [&] {
+            return gpu::correlated_normal_rsample_shard_backward(l, s, p, gw, gd, pointer<void>(stats),
+                                                                 pointer<double>(centre), g, {coupling, float64});
+        });
+    });
+    m.def("correlated_normal_log_prob_shard_sums", [](py::tuple launch, py::tuple sets, py::object w, py::tuple in,
+                                                      int64_t sums, int coupling) {
+        const Launch l = launch_of(launch);
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const Tensor x = tensor(w);
+        const gpu::ShardRows r = shard_rows(sums, 3);
+        checked("correlated_normal_log_prob_shard_sums", l, s, {{output(r, s)}},
+                [&] { return gpu::correlated_normal_log_prob_shard_sums(l, s, x, p, r, {coupling, true}); });
+    });
+    m.def("correlated_normal_log_prob_shard_squares", [](py::tuple launch, py::tuple sets, py::object w, py::tuple in,
+                                                         int64_t stats, int64_t sums, int coupling) {
+        const Launch l = launch_of(launch);
+        const Sets s = sets_of(sets);
+        const Posterior p = posterior(in);
+        const Tensor x = tensor(w);
+        const gpu::ShardRows r = shard_rows(sums, 2);
+        checked("correlated_normal_log_prob_shard_squares", l, s, {{output(r, s)}}, [&] {
+            return gpu::correlated_normal_log_prob_shard_squares(l, s, x, p, pointer<void>(stats), r, {coupling, true});
+        });
+    });
 
     m.def("multiset_kl_forward", [](py::tuple launch, py::tuple sets, py::tuple in, py::object kl, int64_t stats, int64_t,
                                     int coupling, bool float64) {

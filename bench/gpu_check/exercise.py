@@ -2,7 +2,9 @@
 
 import torch
 
-from compvae_fast import ops, random, use_backend
+from compvae_fast import backends, ops, random, use_backend
+from compvae_fast.distributed.joint import finished_density, finished_parts, finished_posterior, joined_density
+from compvae_fast.reference.shards import PARTS_STATE, POSTERIOR_STATE, Shard, named
 
 SIZES = ([5, 0, 33, 1, 70], [1100, 2])
 KINDS = ((torch.float32, 64), (torch.float32, 67), (torch.bfloat16, 64), (torch.float64, 5))
@@ -35,12 +37,32 @@ def exercise(rows: int, width: int, dtype: torch.dtype, offsets: torch.Tensor) -
             results += ops.posterior_sum_and_log_ratio(*q, *p, path=path, **how)
         results += ops.correlated_normal_rsample(*q, with_log_prob=True, **how)
         results.append(ops.correlated_normal_log_prob(p[0], *q, **how))
+        exercise_shard([x.detach() for x in q], [x.detach() for x in p], offsets, coupling)
     results += [ops.sum_minus_self(q[0], pre="elu", post="tanh", **sets), *ops.product_of_experts(q[0], q[1], **sets)]
     labels, tables = torch.randint(0, 3, (rows,), device=offsets.device), [part(3, width), part(3, width)]
     results += [ops.prior_sum(labels, *tables, collapse=collapse, **sets) for collapse in (False, True)]
     results += [ops.diag_normal_kl(q[0], q[1], *p), ops.gaussian_nll(*q)]
     results.append(ops.discretized_logistic_nll(q[0].sigmoid(), *p))
     sum(r.float().sum() for r in results).backward()
+
+
+def exercise_shard(q: list, p: list, offsets: torch.Tensor, coupling: str) -> None:
+    """The kernels of shards, of one that holds the whole sets."""
+    posterior, sample, density = (backends.implementation("cuda", f"{name}_shard") for name in
+                                  ("posterior", "correlated_normal_rsample", "correlated_normal_log_prob"))
+    counts, seed = offsets.diff(), torch.tensor(1, device=offsets.device)
+    shard = Shard(offsets, None, coupling, seed, None, torch.zeros_like(counts), counts)
+    state = posterior.forward((*q, *p), shard)
+    w_sum, kl, stats = finished_posterior(named(POSTERIOR_STATE[coupling], state), counts, coupling)
+    posterior.backward(w_sum, kl, (*q, *p), shard, stats, [True] * 5)
+    stats, log_q = finished_parts(named(PARTS_STATE, sample.sums(tuple(q), shard, True)), counts, coupling)
+    w = sample.sample(tuple(q), shard, stats)
+    centre = sample.centre(w, tuple(q), shard, stats)
+    sample.backward(w, log_q, tuple(q), shard, stats, centre[:2], [True] * 3)
+    stats, log_total = joined_density(density.sums((w, *q), shard)[None])
+    squares = density.squares((w, *q), shard, stats)
+    log_q, stats = finished_density(stats, log_total, squares, counts)
+    density.backward(log_q, (w, *q), shard, stats, [True] * 4)
 
 
 if __name__ == "__main__":

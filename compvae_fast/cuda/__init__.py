@@ -10,7 +10,7 @@ import contextlib
 import functools
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -117,23 +117,32 @@ def queue_on(device: torch.device):
             raise_reported(report, "this call")
 
 
+def _tensors(arguments: tuple) -> Iterator[Tensor]:
+    """The tensors among the arguments, those in tuples too."""
+    for a in arguments:
+        if isinstance(a, tuple):
+            yield from _tensors(a)
+        elif isinstance(a, Tensor):
+            yield a
+
+
 def queued(function: Callable) -> Callable:
     """function(queue, *arguments) as one of the arguments, queued on the device of the tensors among them."""
 
     @functools.wraps(function)
     def on_device(*arguments):
-        device = next(a.device for a in arguments if isinstance(a, Tensor))
+        device = next(_tensors(arguments)).device
         with queue_on(device) as queue:
             return function(queue, *arguments)
 
     return on_device
 
 
-def adapted(operation: str) -> tuple[Callable, Callable]:
-    """The forward and backward functions of the native adapter of an operation, calling the CUDA module's."""
+def adapted(operation: str, *names: str) -> list[Callable]:
+    """Functions of the native adapter of an operation, forward and backward, calling the CUDA module's."""
     adapter = importlib.import_module(f"compvae_fast.native.{operation}")
 
     def over(function: Callable) -> Callable:
         return queued(lambda queue, *arguments: native.served_by(_Functions(queue=queue), function)(*arguments))
 
-    return over(adapter.forward), over(adapter.backward)
+    return [over(getattr(adapter, name)) for name in names or ("forward", "backward")]

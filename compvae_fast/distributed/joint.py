@@ -131,6 +131,26 @@ def finished_parts(of: Rows, counts: Tensor, coupling: str) -> tuple[Tensor, Ten
     return stats, log_q.sum(1)
 
 
+def joined_density(every: Tensor) -> tuple[Tensor, Tensor]:
+    """(stats [3, B, D], L [B, D]) of each shard's max(0, nu_m), sum exp(nu - that) and sum of residuals.
+
+    every: [ranks, 3, B, D]. The stats are the first three that csrc/cpu/correlated_normal_log_prob.cpp leaves for the backward pass.
+    """
+    references, z, residuals = every.unbind(1)
+    ref = references.amax(0)
+    total_z = torch.exp(-ref) + (z * torch.exp(references - ref)).sum(0)
+    log_total = ref + torch.log(total_z)
+    return torch.stack([ref, 1 / total_z, residuals.sum(0) * torch.exp(log_total)]), log_total
+
+
+def finished_density(stats: Tensor, log_total: Tensor, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """(log q [B], all four stats) given the first three and the joint sums of squares and of what pulls, [2, B, D]."""
+    squares, pull = sums
+    constants = counts.double()[:, None] * math.log(2 * math.pi)
+    density = torch.where(counts[:, None] > 0, log_total - (squares + constants) / 2, 0)
+    return density.sum(1), torch.cat([stats, (pull * torch.exp(log_total))[None]])
+
+
 def centred(wire: Wire, rows: Tensor) -> Tensor:
     """The joint (a_r, sum_j rho_j (a_j - a_r)), [2, B, D], of each shard's a_r, sum and sum rho, [3, B, D].
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compvae_fast.distributed.joint import centred, finished_parts, joined
+from compvae_fast.distributed.joint import centred, finished_density, finished_parts, joined, joined_density
 from compvae_fast.distributed.shards import Door, kernels_of, opened
+from compvae_fast.ops.correlated_normal_log_prob import OPERATION as DENSITY
+from compvae_fast.ops.correlated_normal_rsample import OPERATION as SAMPLE
 from compvae_fast.reference.shards import PARTS_STATE
 
 
@@ -89,7 +90,7 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     def forward(ctx, mu, logvar, rho_logits, door: Door, with_log_prob: bool):
         inputs, shard = (mu, logvar, rho_logits), door.shard
-        kernels = kernels_of("correlated_normal_rsample_shard", mu)
+        kernels = kernels_of(SAMPLE, "correlated_normal_rsample_shard", inputs, shard)
         state = kernels.sums(inputs, shard, with_log_prob)
         stats, log_q = finished_parts(joined(door.wire, PARTS_STATE[: len(state)], state, door.sizes, shard.coupling),
                                       door.counts, shard.coupling)
@@ -111,19 +112,13 @@ class _Density(torch.autograd.Function):
     @staticmethod
     def forward(ctx, w, mu, logvar, rho_logits, door: Door):
         inputs, shard = (w, mu, logvar, rho_logits), door.shard
-        kernels = kernels_of("correlated_normal_log_prob_shard", w)
-        references, z, residuals = door.wire.gathered(kernels.sums(inputs, shard)).unbind(1)
-        ref = references.amax(0)
-        total_z = torch.exp(-ref) + (z * torch.exp(references - ref)).sum(0)
-        log_total = ref + torch.log(total_z)
-        growth = torch.exp(log_total)
-        stats = torch.stack([ref, 1 / total_z, residuals.sum(0) * growth])
-        squares, pull = door.wire.sum(kernels.squares(inputs, shard, stats))
-        ctx.save_for_backward(*inputs, torch.cat([stats, (pull * growth)[None]]))
+        kernels = kernels_of(DENSITY, "correlated_normal_log_prob_shard", inputs, shard)
+        stats, log_total = joined_density(door.wire.gathered(kernels.sums(inputs, shard)))
+        sums = door.wire.sum(kernels.squares(inputs, shard, stats))
+        density, stats = finished_density(stats, log_total, sums, door.counts)
+        ctx.save_for_backward(*inputs, stats)
         ctx.shard, ctx.kernels = shard, kernels
-        constants = door.counts.double()[:, None] * math.log(2 * math.pi)
-        density = torch.where(door.counts[:, None] > 0, log_total - (squares + constants) / 2, 0)
-        return density.sum(1).to(_wide(w))
+        return density.to(_wide(w))
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -10,6 +10,7 @@ from torch import Tensor
 from compvae_fast.distributed.joint import finished_posterior, joined
 from compvae_fast.distributed.shards import Door, kernels_of, opened
 from compvae_fast.ops._sets import POSTERIOR, PRIOR
+from compvae_fast.ops.posterior_sum_and_kl import OPERATION
 from compvae_fast.reference.shards import POSTERIOR_STATE
 
 
@@ -59,7 +60,7 @@ class _PosteriorSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, mu_q, logvar_q, rho_logits, mu_p, logvar_p, door: Door):
         inputs = (mu_q, logvar_q, rho_logits, mu_p, logvar_p)
-        kernels, coupling = kernels_of("posterior_shard", mu_q), door.shard.coupling
+        kernels, coupling = kernels_of(OPERATION, "posterior_shard", inputs, door.shard), door.shard.coupling
         state = kernels.forward(inputs, door.shard)
         state = joined(door.wire, POSTERIOR_STATE[coupling], state, door.sizes, coupling)
         w_sum, kl, stats = finished_posterior(state, door.counts, coupling)

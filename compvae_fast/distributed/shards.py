@@ -12,6 +12,7 @@ from torch import Tensor
 from compvae_fast import backends
 from compvae_fast.distributed.wire import Wire
 from compvae_fast.ops import _checks
+from compvae_fast.ops._library import Operation, shapes_of
 from compvae_fast.ops._sets import parts_of_sets
 from compvae_fast.reference.shards import Shard
 
@@ -118,9 +119,11 @@ def opened(
     return Door(tensors, wire, sizes, shard, mesh)
 
 
-def kernels_of(operation: str, like: Tensor) -> ModuleType:
-    """The module that serves the shards of an operation on this device."""
-    return backends.implementation(backends.resolve(operation, like.device.type), operation)
+def kernels_of(operation: Operation, of_shards: str, inputs: tuple[Tensor, ...], shard: Shard) -> ModuleType:
+    """The module ``of_shards`` of the backend that would serve the operation on whole sets like this shard."""
+    device = inputs[0].device.type
+    shapes = shapes_of(operation, (*inputs, shard.offsets)) if device == "cuda" else ""
+    return backends.implementation(backends.resolve(operation.name, device, shapes), of_shards)
 
 
 def _sizes(like: Tensor, offsets: Tensor | None, lengths: Tensor | None) -> Tensor:

@@ -88,7 +88,7 @@ class Sets:
         self._whole_sizes = index(whole_sizes)
         self.count = like.shape[0] if offsets is None else offsets.shape[0] - 1
         self.width = like.shape[-1]
-        self._device = like.device
+        self.device = like.device
         self.arguments = (
             self.count, like.shape[0 if offsets is not None else 1], self.width, *map(address, self._kept),
             1 if seed is not None and seed.dim() else 0, address(self._whole_sizes), threads(),
@@ -96,8 +96,8 @@ class Sets:
 
     def scratch(self) -> Tensor:
         """One float64 for each set and block of 64 coordinates; CUDA kernels have memory of their own."""
-        size = self.count * ((self.width + 63) // 64) if self._device.type == "cpu" else 0
-        return torch.empty(size, dtype=torch.float64, device=self._device)
+        size = self.count * ((self.width + 63) // 64) if self.device.type == "cpu" else 0
+        return torch.empty(size, dtype=torch.float64, device=self.device)
 
 
 # Bytes from which fresh memory is worth huge pages: touching it page by page would take longer than the kernels.

@@ -15,7 +15,7 @@ def sets_of(like: Tensor, shard: Shard) -> native.Sets:
 
 def state_of(rows: int, sets: native.Sets) -> Tensor:
     """Memory for float64 rows [rows, B, D]."""
-    return torch.empty(rows, sets.count, sets.width, dtype=torch.float64)
+    return torch.empty(rows, sets.count, sets.width, dtype=torch.float64, device=sets.device)
 
 
 def stats_of(stats: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:

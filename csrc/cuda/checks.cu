@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(THREADS) check_each_set(const __grid_constant_
     for (int i = 0; i < OUTPUTS; ++i) {
         const Output& out = outputs.list[i];
         if (!out.tensor.data || (out.parts && s.offsets)) continue;
-        for (int64_t k = 0; k < (out.parts ? s.parts : 1); ++k)
+        for (int64_t k = 0; k < (out.parts ? s.parts : out.rows); ++k)
             fill_row(out.tensor, set, k, out.width);
     }
 }

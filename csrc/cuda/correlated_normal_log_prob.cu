@@ -1,11 +1,9 @@
 // The density of given parts. The inverse of the transform loses a factor exp(L), so everything here is float64.
-#include "multiset.h"
+#include "shards.h"
 
 namespace compvae {
 namespace gpu {
 namespace {
-
-constexpr double LOG_2_PI = 1.8378770664093454836;
 
 // Left for the backward pass, [STATS][B][D]: max(0, nu_m); 1/Z; E (unit) or T (scaled); and exp(L) sum rho_j eps_j
 // (unit) or exp(L) sum rho_j eps_j / sigma_j (scaled).
@@ -132,6 +130,50 @@ struct Density : Call {
     }
 };
 
+// What a shard adds: max(0, nu_m), sum exp(nu - that) and the sum of residuals.
+template <Coupling C>
+struct ShardNormaliser : Density<C> {
+    static constexpr int PHASES = 1;
+    static constexpr bool NUMBERS = false;
+    using typename Density<C>::Kept;
+
+    ShardRows sums;
+
+    ShardNormaliser(const Launch& launch, const Sets& s, const Tensor& w, const Posterior& in, const ShardRows& sums)
+        : Density<C>(launch, s, w, in, Tensor{}, nullptr), sums(sums) {}
+
+    template <int>
+    __device__ void finish(const Place& p, Kept (&)[QUAD], Normaliser (&state)[QUAD], double&) const {
+        store_rows(sums, this->sets, p, state);
+    }
+};
+
+// Given the joint REF, INVERSE_Z and TOTAL: sum eps^2 + log sigma^2, and what PULL is before its factor exp(L).
+template <Coupling C>
+struct ShardSquares : ShardNormaliser<C> {
+    using typename Density<C>::Kept;
+    template <int>
+    using State = Squares;
+
+    const double* joint;
+
+    ShardSquares(const Launch& launch, const Sets& s, const Tensor& w, const Posterior& in, const void* stats, const ShardRows& sums)
+        : ShardNormaliser<C>(launch, s, w, in, sums), joint(static_cast<const double*>(stats)) {}
+
+    template <int>
+    __device__ void reduce(const Place& p, Kept (&kept)[QUAD], int64_t begin, int64_t end, Squares (&state)[QUAD]) const {
+        double v[QUAD][PULL];
+        load_stats(joint, this->sets, p, v);
+        for (int j = 0; j < QUAD; ++j)
+            for (int i = 0; i < PULL; ++i) kept[j].v[i] = v[j][i];
+        Density<C>::template reduce<1>(p, kept, begin, end, state);
+    }
+    template <int>
+    __device__ void finish(const Place& p, Kept (&)[QUAD], Squares (&state)[QUAD], double&) const {
+        store_rows(this->sums, this->sets, p, state);
+    }
+};
+
 template <Coupling C>
 struct DensityGradient : Density<C> {
     static constexpr bool unit = C == Coupling::unit;
@@ -202,6 +244,20 @@ Status correlated_normal_log_prob_backward(const Launch& launch, const Sets& s, 
                                            Options options) {
     return by_coupling(options, [&](auto coupling) {
         return run(launch, DensityGradient<decltype(coupling)::value>(launch, s, w, in, grad, stats, grad_w, out));
+    });
+}
+
+Status correlated_normal_log_prob_shard_sums(const Launch& launch, const Sets& s, const Tensor& w, const Posterior& in,
+                                             const ShardRows& sums, Options options) {
+    return by_coupling(options, [&](auto coupling) {
+        return run(launch, ShardNormaliser<decltype(coupling)::value>(launch, s, w, in, sums));
+    });
+}
+
+Status correlated_normal_log_prob_shard_squares(const Launch& launch, const Sets& s, const Tensor& w, const Posterior& in,
+                                                const void* stats, const ShardRows& sums, Options options) {
+    return by_coupling(options, [&](auto coupling) {
+        return run(launch, ShardSquares<decltype(coupling)::value>(launch, s, w, in, stats, sums));
     });
 }
 

@@ -27,6 +27,12 @@ int64_t scratch_size(const Sets& sets);
 
 using Status = cudaError_t;
 
+// Rows [count][B][D] of what shards of sets add to joint sums; compvae_fast/reference/shards.py names them.
+struct ShardRows {
+    double* data = nullptr;
+    int count = 0;
+};
+
 Status posterior_sum_and_kl_forward(const Launch&, const Sets&, const Posterior& in, const Tensor& w_sum,
                                     const Tensor& kl, void* stats, Options);
 Status posterior_sum_and_kl_backward(const Launch&, const Sets&, const Posterior& in, const Tensor& grad_w,
@@ -49,6 +55,24 @@ Status posterior_sum_and_log_ratio_forward(const Launch&, const Sets&, const Pos
 Status posterior_sum_and_log_ratio_backward(const Launch&, const Sets&, const Posterior& in, const Tensor& grad_w,
                                             const Tensor& grad_ratio, const void* stats, const Posterior& grad,
                                             bool path, Options);
+
+// Shards: what they add to the joint sums, and their parts, given the joint stats. whole_sizes of the sets are those of
+// all shards together; the backward functions above then serve shards too, but for that of draws.
+Status posterior_shard_forward(const Launch&, const Sets&, const Posterior& in, const ShardRows& state, Options);
+Status correlated_normal_rsample_shard_sums(const Launch&, const Sets&, const Posterior& in, const ShardRows& state,
+                                            Options);
+Status correlated_normal_rsample_shard_sample(const Launch&, const Sets&, const Posterior& in, const Tensor& w,
+                                              const void* stats, Options);
+Status correlated_normal_rsample_shard_centre(const Launch&, const Sets&, const Posterior& in, const Tensor& grad_w,
+                                              const void* stats, const ShardRows& centre, Options);
+Status correlated_normal_rsample_shard_backward(const Launch&, const Sets&, const Posterior& in, const Tensor& grad_w,
+                                                const Tensor& grad_log_density, const void* stats,
+                                                const double* centre, const Posterior& grad, Options);
+Status correlated_normal_log_prob_shard_sums(const Launch&, const Sets&, const Tensor& w, const Posterior& in,
+                                             const ShardRows& sums, Options);
+Status correlated_normal_log_prob_shard_squares(const Launch&, const Sets&, const Tensor& w, const Posterior& in,
+                                                const void* stats, const ShardRows& sums, Options);
+
 Status sum_minus_self_forward(const Launch&, const Sets&, const Tensor& h, const Tensor& out, Aggregate, bool float64);
 Status sum_minus_self_backward(const Launch&, const Sets&, const Tensor& h, const Tensor& grad_out,
                                const Tensor& grad_h, Aggregate, bool float64);
@@ -95,6 +119,7 @@ struct Output {
     Tensor tensor;
     int64_t width = 0;
     bool parts = false;  // a row for each part
+    int64_t rows = 1;    // of each set, where it has none for parts
 };
 constexpr int OUTPUTS = 5;
 struct Outputs {

@@ -10,6 +10,8 @@
 namespace compvae {
 namespace gpu {
 
+constexpr double LOG_2_PI = 1.8378770664093454836;
+
 // The noise of one set at one quad of coordinates.
 template <class T>
 struct Noise {
@@ -36,12 +38,16 @@ struct SetSums {
     T logit, logvar_q, logvar_p, difference, normal;  // of m
     double others, base, trace, squares, variances, noise, shifted_noise, shift, means, densities;
 
+    // In the order of a shard's state.
     template <class F>
     __device__ __forceinline__ void visit(F f) {
-        f(logit), f(logvar_q), f(others);
-        if constexpr (KL) f(logvar_p), f(difference), f(base), f(trace), f(squares);
+        f(logit), f(logvar_q);
+        if constexpr (KL) f(logvar_p), f(difference);
+        if constexpr (DRAW) f(normal);
+        f(others);
+        if constexpr (KL) f(base), f(trace), f(squares);
         if constexpr (KL && !unit) f(variances);
-        if constexpr (DRAW) f(normal), f(noise);
+        if constexpr (DRAW) f(noise);
         if constexpr (SHIFTED) f(shifted_noise), f(shift);
         if constexpr (MEAN) f(means);
         if constexpr (DENSITY) f(densities);

@@ -30,6 +30,17 @@ struct PartStats {
     }
 };
 
+// The stats of a set that a forward pass left.
+template <class T, Coupling C>
+__device__ __forceinline__ void load_set(const T* stats, const Sets& s, const Place& p, PartStats<T, C> (&set)[QUAD]) {
+    T v[QUAD][PartStats<T, C>::S::COUNT];
+    load_stats(stats, s, p, v);
+#pragma unroll
+    for (int j = 0; j < QUAD; ++j)
+#pragma unroll
+        for (int i = 0; i < PartStats<T, C>::S::COUNT; ++i) set[j].v[i] = v[j][i];
+}
+
 // a_i - sum_j rho_j a_j over a set, where a_i is the upstream gradient of w_i ("scaled") or sigma_i times that
 // ("unit"). It is taken relative to a_r, r being m where rho_m > 1/2, else the first part:
 //     (a_i - a_r) + a_r (1 - sum rho) - sum_j rho_j (a_j - a_r).

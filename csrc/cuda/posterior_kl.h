@@ -73,7 +73,8 @@ struct PosteriorKlGradient : Call {
     }
     __device__ __forceinline__ void apply(const Place& p, Kept (&)[QUAD], int64_t begin, int64_t end) const {
         const PosteriorRows<T, A> rows(in, p), out(grad, p);
-        const T g = value_of_set<T>(grad_kl, p.slot.set), K = T(p.slot.size);
+        const T g = value_of_set<T>(grad_kl, p.slot.set);
+        const T K = T(sets.whole_sizes ? sets.whole_sizes[p.slot.set] : p.slot.size);
         T st[QUAD][S::COUNT], g_w[QUAD] = {};
         load_stats(stats, sets, p, st);
         T sigma_m[QUAD] = {};

@@ -1,5 +1,6 @@
 """Sharded operations against the same on whole sets: values, gradients, bytes sent, and what is refused."""
 
+import emulation
 import pytest
 
 from compvae_fast import backends
@@ -96,6 +97,19 @@ def test_numba_serves_shards(pool, operation, names, options):
     for ranks in (1, 3):
         pool.run("distributed.checks:compare", operation=operation, names=names, ranks=ranks, backend="numba",
                  **{"dtype": "float32", **options})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_cuda_kernels_serve_shards(pool, dtype):
+    """As the host emulates them; this process compiles them before the others load them."""
+    if reason := emulation.why_not():
+        pytest.skip(reason)
+    emulation.module()
+    for operation, names, options in (("posterior_sum_and_kl", POSTERIOR, {"coupling": "unit"}),
+                                      ("correlated_normal_rsample", PARTS, {"with_log_prob": True}),
+                                      ("correlated_normal_log_prob", ["w", *PARTS], {}), ("sum_minus_self", ["h"], {})):
+        pool.run("distributed.checks:compare", operation=operation, names=names, ranks=3, backend="cuda", dtype=dtype,
+                 **options)
 
 
 @pytest.mark.parametrize("coupling", ["unit", "scaled"])

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from ops import shards
 from ops.conformity import DTYPES, label, variants
 from ops.test_conformity import conforms, dtype_names, prepared
 
@@ -41,6 +42,23 @@ def test_every_layout_and_dtype(gpu_backend, index, dtypes, width, layout):
 @EACH
 def test_the_extreme_range(gpu_backend, index, count):
     on_device(index, (count,), FLOATS, "dense", width=8, extreme=True, means=False)
+
+
+@pytest.mark.parametrize("layout", ["dense", "ragged", "padded"])
+@pytest.mark.parametrize("dtypes", [*((d, d) for d in DTYPES), (torch.bfloat16, torch.float32)], ids=dtype_names)
+@shards.EACH
+def test_shards(gpu_backend, index, dtypes, layout):
+    serves(gpu_backend, dtypes)
+    sizes = (33, 33) if layout == "dense" else (3000, 0, 1, 5, 2, 64)
+    case, *expected = shards.prepared(index, sizes, dtypes, width=64)
+    conforms(dataclasses.replace(case, device="cuda"), *expected, layout, dtypes)
+
+
+@pytest.mark.parametrize("count", [1, 33, 100_000])
+@shards.EACH
+def test_shards_of_the_extreme_range(gpu_backend, index, count):
+    case, *expected = shards.prepared(index, (count,), FLOATS, width=8, extreme=True, means=False)
+    conforms(dataclasses.replace(case, device="cuda"), *expected, "ragged", FLOATS)
 
 
 def posterior(*shape, dtype=torch.float32, requires_grad=False):

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from compvae_fast import backends, cuda, ops
+from compvae_fast.reference.shards import Shard
 
+from . import shards
 from .conformity import label, variants
-from .test_conformity import conforms, prepared
+from .test_conformity import conforms, dtype_names, prepared
 
 VARIANTS = variants()
 EACH = pytest.mark.parametrize("index", range(len(VARIANTS)), ids=[label(v) for v in VARIANTS])
@@ -85,6 +87,30 @@ def test_a_wrong_value_makes_its_set_nan_and_the_next_call_raise(wrong, where, v
     assert torch.equal(w[good], expected[good]) and torch.equal(log_q[good], expected_log_q[good])
 
 
+@pytest.mark.parametrize("coupling", ["unit", "scaled"])
+def test_a_wrong_value_makes_the_state_of_its_shard_nan(coupling):
+    x, counts = list(torch.randn(5, 3, 3, 8)), torch.tensor([3, 3, 3])
+    shard = Shard(None, torch.tensor([2, 4, 1]), coupling, torch.tensor(1), None, torch.tensor([0, 5, 0]), counts)
+    posterior, sample, density = (backends.implementation("cuda", name) for name in
+                                  ("posterior_shard", "correlated_normal_rsample_shard",
+                                   "correlated_normal_log_prob_shard"))
+    stats = torch.ones(6, 3, 8)
+    for call, rows in ((lambda s: posterior.forward(tuple(x), s), 12 + (coupling == "unit")),
+                       (lambda s: sample.sums(tuple(x[:3]), s, False), 5),
+                       (lambda s: sample.sums(tuple(x[:3]), s, True), 6),
+                       (lambda s: sample.centre(x[3], tuple(x[:3]), s, stats), 3),
+                       (lambda s: density.sums(tuple(x[:4]), s), 3),
+                       (lambda s: density.squares(tuple(x[:4]), s, stats.double()[:3]), 2)):
+        found = call(shard)
+        assert len(found) == rows and found[:, 1].isnan().all() and not found[:, ::2].isnan().any()
+        with pytest.raises(ValueError, match="^lengths: expected .*, got 4 at place 1, in an earlier call$"):
+            call(shard)
+    w = sample.sample(tuple(x[:3]), shard, stats)
+    assert w[1].isnan().all() and not w[::2].isnan().any()
+    with pytest.raises(ValueError, match="^lengths: "):
+        posterior.forward(tuple(x), shard)
+
+
 @pytest.mark.parametrize("offsets, place, value", [
     ([1, 3, 6, 9], 0, 1), ([0, 3, 6, 8], 3, 8), ([0, 6, 3, 9], 2, 3), ([0, 3, 10, 9], 2, 10), ([0, -1, 6, 9], 1, -1),
     ([0, 3, 2**62, 9], 2, 2**62),
@@ -147,3 +173,21 @@ def test_noise_is_that_of_the_other_backends():
         expected = random.normal(-3, place % 7 + 2**40, place // 3 + 2**33, place * 2**20)
     assert ((found - expected).abs() <= 2**-22 * expected.abs().clamp(min=1)).all()
     assert len(ops.__all__) == sum(backends._has("cuda", name) for name in ops.__all__)
+
+
+@pytest.mark.parametrize("layout", ["dense", "strided", "ragged", "padded"])
+@pytest.mark.parametrize("dtypes", [*FLOATS.values(), (torch.float64, torch.float64), (torch.bfloat16, torch.float32)],
+                         ids=dtype_names)
+@shards.EACH
+def test_shards(poisoned_memory, index, dtypes, layout):
+    sizes = (33, 33) if layout in ("dense", "strided") else (70, 0, 1, 5, 2)
+    conforms(*shards.prepared(index, sizes, dtypes, width=8), layout, dtypes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("count", [1, 9, 2100])
+@shards.EACH
+def test_shards_of_the_extreme_range(poisoned_memory, index, count, dtype):
+    """Which shard has the largest logit changes from coordinate to coordinate; 2100 parts are cut into slices."""
+    dtypes = (dtype, dtype)
+    conforms(*shards.prepared(index, (count,), dtypes, width=16, extreme=True, means=False), "ragged", dtypes)
