@@ -133,7 +133,7 @@ class SetSums {
     }
     enum OfM { LOGIT, LOGVAR_Q, LOGVAR_P, DIFFERENCE, NORMAL, OF_M };
     double sum_[SUMS][BLOCK];
-    alignas(64) T m_[OF_M][BLOCK];
+    alignas(64) T m_[OF_M][BLOCK], found_[2][BLOCK], where_[BLOCK];
     int64_t parts_ = 0;
 
     int chunk_of(int64_t part) const { return int(parts_ - part < CHUNK ? parts_ - part : CHUNK); }
@@ -164,11 +164,43 @@ class SetSums {
             chunk.noise.draw(part, n, [&](int k) COMPVAE_INLINE_LAMBDA {
                 for (int column = 0; column < BLOCK; column += N) {
                     chunk.rho_logits.prefetch(k, column);
-                    chunk.logvar_q.prefetch(k, column);
+                    chunk.logvar_q.prefetch(k, (column + BLOCK / 2) % BLOCK);
                 }
             });
         }
+        for (int column = 0; column < place.width; column += TOGETHER * N) find_largest(chunk, column, n, part == 0);
         for (int column = 0; column < place.width; column += N) add_chunk(chunk, column, n, part == 0);
+    }
+
+    // m among the parts so far, its place in the chunk (-1: in an earlier one) and its log-variance. Over neighbouring
+    // columns together: rows are often a multiple of 4 KiB apart, and all lines of one column then go through the same few
+    // places of the first-level cache.
+    static constexpr int TOGETHER = LANES == 16 ? 4 : 2;
+    void find_largest(const Chunk& chunk, int column, int n, bool first) {
+        V logit[TOGETHER], logvar_m[TOGETHER], where[TOGETHER], index = splat<V>(T(first));
+        COMPVAE_UNROLL
+        for (int c = 0; c < TOGETHER; ++c) {
+            const int at = column + c * N;
+            logit[c] = load<V>(first ? chunk.rho_logits[0] + at : m_[LOGIT] + at);
+            logvar_m[c] = load<V>(first ? chunk.logvar_q[0] + at : m_[LOGVAR_Q] + at);
+            where[c] = splat<V>(T(first - 1));
+        }
+        for (int k = first; k < n; ++k, index += T(1)) {
+            COMPVAE_UNROLL
+            for (int c = 0; c < TOGETHER; ++c) {
+                const V nu = load<V>(chunk.rho_logits[k] + column + c * N);
+                const auto larger = nu > logit[c];
+                logit[c] = select<V>(larger, nu, logit[c]);
+                where[c] = select<V>(larger, index, where[c]);
+                logvar_m[c] = select<V>(larger, load<V>(chunk.logvar_q[k] + column + c * N), logvar_m[c]);
+            }
+        }
+        COMPVAE_UNROLL
+        for (int c = 0; c < TOGETHER; ++c) {
+            store(found_[LOGIT] + column + c * N, logit[c]);
+            store(found_[LOGVAR_Q] + column + c * N, logvar_m[c]);
+            store(where_ + column + c * N, where[c]);
+        }
     }
 
     struct ChunkSums {
@@ -186,12 +218,12 @@ class SetSums {
             const auto add = [&](Sum s, V x) COMPVAE_INLINE_LAMBDA { sum[s] = select<V>(is_m, sum[s], sum[s] + x); };
             if constexpr (!DRAW) {
                 chunk.rho_logits.prefetch(k, column);
-                chunk.logvar_q.prefetch(k, column);
+                chunk.logvar_q.prefetch(k, (column + BLOCK / 2) % BLOCK);
             }
-            if constexpr (KL || MEAN) chunk.mu_q.prefetch(k, column);
+            if constexpr (KL || MEAN) chunk.mu_q.prefetch(k, (column + BLOCK / 4) % BLOCK);
             if constexpr (KL) {
-                chunk.mu_p.prefetch(k, column);
-                chunk.logvar_p.prefetch(k, column);
+                chunk.mu_p.prefetch(k, (column + 3 * BLOCK / 4) % BLOCK);
+                chunk.logvar_p.prefetch(k, (column + BLOCK / 2) % BLOCK);
             }
             const V lv = load<V>(chunk.logvar_q[k] + column), nu = load<V>(chunk.rho_logits[k] + column) - ref;
             V lv_p{}, mean{};
@@ -249,19 +281,8 @@ class SetSums {
 
     void add_chunk(Chunk& chunk, int column, int n, bool first) {
         const V old_logit = load<V>(m_[LOGIT] + column), old_logvar = load<V>(m_[LOGVAR_Q] + column);
-        V logit = old_logit, logvar_m = old_logvar, where = splat<V>(T(-1));
-        if (first) {
-            logit = load<V>(chunk.rho_logits[0] + column);
-            logvar_m = load<V>(chunk.logvar_q[0] + column);
-            where = V{};
-        }
-        for (int k = first; k < n; ++k) {
-            const V nu = load<V>(chunk.rho_logits[k] + column);
-            const auto larger = nu > logit;
-            logit = select<V>(larger, nu, logit);
-            where = select<V>(larger, splat<V>(T(k)), where);
-            logvar_m = select<V>(larger, load<V>(chunk.logvar_q[k] + column), logvar_m);
-        }
+        const V logit = load<V>(found_[LOGIT] + column), logvar_m = load<V>(found_[LOGVAR_Q] + column);
+        const V where = load<V>(where_ + column);
         const V ref = select<V>(logit < 0, V{}, logit), sigma_m = exp(logvar_m * T(0.5));
         ChunkSums of_chunk;
         if (!add_parts<true>(chunk, column, n, where, ref, logvar_m, sigma_m, of_chunk))
@@ -287,7 +308,7 @@ class SetSums {
     }
 
     // The sums so far relative to another m: where it changed, the old one joins the others.
-    void rebase(int column, decltype(V{} < V{}) changed, V old_logit, V old_logvar, V ref, V logvar_m) {
+    __attribute__((noinline)) void rebase(int column, decltype(V{} < V{}) changed, V old_logit, V old_logvar, V ref, V logvar_m) {
         const V old_ref = select<V>(old_logit < 0, V{}, old_logit);
         const Wide<T> r = widen(exp(old_ref - ref)), e = widen(select<V>(changed, exp(old_logit - ref), V{}));
         const auto update = [&](Sum s, auto f) {
