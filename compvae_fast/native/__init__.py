@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import overload
@@ -102,14 +104,25 @@ class Sets:
 
 # Bytes from which fresh memory is worth huge pages: touching it page by page would take longer than the kernels.
 _LARGE = 8 << 20
+# Bytes from which the C library maps memory by itself, so that it begins at a page's first line, and how far it is moved
+# on from there: a kernel would else write the same lines of all its outputs to the same few places of the caches.
+_MAPPED = 32 << 20
+_MOVES = itertools.cycle(range(0, 1024, 64))
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """torch.empty, in huge pages where the system has them to give."""
-    t = torch.empty(shape, dtype=dtype, device=device)
-    if t.nbytes >= _LARGE and device.type == "cpu" and (native := _loading.load()[0]) is not None:
-        native.advise_huge_pages(t.data_ptr(), t.nbytes)
-    return t
+    """torch.empty; large ones in huge pages, where the system has them to give, and apart from each other in caches."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE or device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    moved = next(_MOVES) if size >= _MAPPED else 0
+    memory = torch.empty(size + 1024 * (size >= _MAPPED), dtype=torch.uint8, device=device)
+    if (native := _loading.load()[0]) is not None:
+        native.advise_huge_pages(memory.data_ptr(), memory.nbytes)
+    # not a view of it, which autograd would have told from a result of its own
+    strides = torch.empty(shape, dtype=dtype, device="meta").stride()
+    return torch.empty(0, dtype=dtype, device=device).set_(
+        memory.untyped_storage(), moved // dtype.itemsize, tuple(shape), strides)
 
 
 def outputs(described: Iterable[tuple[Sequence[int], torch.dtype]], device: torch.device) -> tuple[Tensor, ...]:

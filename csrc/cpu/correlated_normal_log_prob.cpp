@@ -116,9 +116,9 @@ class Density {
     }
     COMPVAE_INLINE void read_ahead(int k, int column) const {
         w_.prefetch(k, column);
-        mu_.prefetch(k, column);
-        logvar_.prefetch(k, column);
-        logits_.prefetch(k, column);
+        mu_.prefetch(k, column, 1);
+        logvar_.prefetch(k, column, 2);
+        logits_.prefetch(k, column, 3);
     }
     // (w - mu) / sigma in "unit", w - mu in "scaled"
     V residual(int k, int column) const {

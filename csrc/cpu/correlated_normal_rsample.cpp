@@ -17,7 +17,8 @@ class Sample {
              double* densities) {
         const int64_t size = sets.size(places->set);
         const bool is_whole = size <= CHUNK;
-        if (!is_whole) Sums::run_abreast(sums_, sets, places, count, in, chunk_);
+        kept_.begin(size, count);
+        if (!is_whole) Sums::run_abreast(sums_, sets, places, count, in, chunk_, &kept_);
         for (int b = 0; b < count; ++b) {
             double density = 0;
             if (is_whole) sums_->run(sets, places[b], in, chunk_);
@@ -45,6 +46,7 @@ class Sample {
     using Sums = SetSums<T, C, false, true, false, DENSITY>;
     Sums sums_[ABREAST];
     typename Sums::Chunk chunk_;
+    KeptNoise<T> kept_;
     Rows<T> mu_;
     Results<T> out_;
     alignas(64) T stats_[ABREAST][S::COUNT][BLOCK];
@@ -55,33 +57,33 @@ class Sample {
             for (int b = 0; b < count; ++b) {
                 const Next next = next_of(sets, places[b], int(size - part < CHUNK ? size - part : CHUNK), size,
                                           places->coordinate, places[count - 1].coordinate + 1);
-                write(sets, places[b], in, w, stats_[b], part, next, true);
+                write(sets, places[b], in, w, stats_[b], part, next, true, kept_.rows(b, part));
             }
         for (int b = 0; b < count; ++b) zero_padding(sets, places[b], w);
     }
     // A chunk's parts; unless `staged`, its rows and noise are there from the first pass.
     void write(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, const T (*stats)[BLOCK],
-               int64_t part, Next next, bool staged) {
+               int64_t part, Next next, bool staged, const T* kept_noise = nullptr) {
         const int64_t left = sets.size(place.set) - part, row = sets.row(place.set) + part;
         const int n = int(left < CHUNK ? left : CHUNK);
         if (staged) {
             chunk_.logvar_q.stage(in.logvar_q, place.set, row, n, place.coordinate, place.width, next);
             chunk_.rho_logits.stage(in.rho_logits, place.set, row, n, place.coordinate, place.width, next);
             chunk_.noise.prepare(sets, place);
-            chunk_.noise.draw(part, n);
+            chunk_.noise.use_or_draw(kept_noise, part, n);
         }
         mu_.stage(in.mu_q, place.set, row, n, place.coordinate, place.width, next);
         out_.stage(w, place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
         for (int column = 0; column < place.width; column += Simd<T>::N) {
             const PartColumn<T, C> set(stats, column);
             const auto draw = [&](int k, V rho, V sigma) COMPVAE_INLINE_LAMBDA {
-                mu_.prefetch(k, column);
+                mu_.prefetch(k, column, 1);
                 const V noise = set.of_part(rho, sigma, load<V>(chunk_.noise[k] + column));
                 out_.put(k, column, load<V>(mu_[k] + column) + noise);
             };
             if (staged)
                 for (int k = 0; k < n; ++k) {
-                    chunk_.logvar_q.prefetch(k, column);
+                    chunk_.logvar_q.prefetch(k, column, 2);
                     chunk_.rho_logits.prefetch(k, column);
                     draw(k, set.rho(load<V>(chunk_.rho_logits[k] + column)),
                          exp(load<V>(chunk_.logvar_q[k] + column) * T(0.5)));
@@ -204,8 +206,8 @@ class SampleGradient {
         V rho[CHUNK], a[CHUNK];
         for (int k = 0; k < n; ++k) {
             logvar_.prefetch(k, column);
-            logits_.prefetch(k, column);
-            upstream_.prefetch(k, column);
+            logits_.prefetch(k, column, 1);
+            upstream_.prefetch(k, column, 2);
             rho[k] = set.rho(load<V>(logits_[k] + column));
             store(rhos_ + k * BLOCK + column, rho[k]);
             a[k] = weighted(k, column, unit ? sigma(k, column) : V{});

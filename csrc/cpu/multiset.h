@@ -5,6 +5,8 @@
 // type T and are joined in float64; where a chunk brings a larger logit, the old m joins the others and the sums are
 // rescaled. Notation: e_i = exp(nu_i - ref), ref = max(0, nu_m), d_i = sigma_i - sigma_m, R_i = sigma_i^2 / s_i^2.
 #pragma once
+#include <cstdlib>
+#include <memory>
 #include <type_traits>
 
 #include "../common/stats.h"
@@ -45,17 +47,51 @@ class NoiseRows {
     void draw(int64_t part, int parts) {
         draw(part, parts, [](int) {});
     }
-    // meanwhile(k) is called beside the work on part k
+    // meanwhile(k) is called beside the work on part k; `kept` is where the rows go, if not here
     template <class F>
-    void draw(int64_t part, int parts, F meanwhile) {
-        block_.fill_rows(start_ + part, parts, rows_, meanwhile);
+    void draw(int64_t part, int parts, F meanwhile, T* kept = nullptr) {
+        T* rows = kept ? kept : own_;
+        block_.fill_rows(start_ + part, parts, rows, meanwhile);
+        rows_ = rows;
+    }
+    // The same rows again.
+    void use_or_draw(const T* kept, int64_t part, int parts) {
+        if (kept)
+            rows_ = kept;
+        else
+            draw(part, parts);
     }
     const T* operator[](int k) const { return rows_ + k * BLOCK; }
 
   private:
     NoiseBlock block_;
     uint64_t start_;
-    alignas(64) T rows_[CHUNK * BLOCK];
+    const T* rows_ = nullptr;
+    alignas(64) T own_[CHUNK * BLOCK];
+};
+
+// The noise of a set of several chunks, kept from the first pass over it for the second one where it is not too much.
+template <class T>
+class KeptNoise {
+  public:
+    void begin(int64_t parts, int blocks) {
+        constexpr int64_t BYTES = 2 << 20;
+        parts_ = parts;
+        keeps_ = parts > CHUNK && parts * blocks * BLOCK <= BYTES / int64_t(sizeof(T));
+        // From the heap, since a thread's stack may be smaller; it has room for any set that is kept.
+        if (keeps_ && !rows_) rows_.reset(static_cast<T*>(std::aligned_alloc(64, BYTES)));
+        keeps_ = keeps_ && rows_;
+    }
+    // Those of a block's parts from `part` on; null where none are kept.
+    T* rows(int block, int64_t part) { return keeps_ ? rows_.get() + (block * parts_ + part) * BLOCK : nullptr; }
+
+  private:
+    struct Free {
+        void operator()(T* p) const { std::free(p); }
+    };
+    std::unique_ptr<T, Free> rows_;
+    int64_t parts_ = 0;
+    bool keeps_ = false;
 };
 
 template <class T, Coupling C, bool KL, bool DRAW, bool MEAN, bool DENSITY>
@@ -87,19 +123,18 @@ class SetSums {
 
     // The chunk is the last one afterwards.
     void run(const Sets& sets, const Place& place, const Posterior& in, Chunk& chunk) {
-        begin(sets, place);
-        for (int64_t part = 0; part < parts_; part += CHUNK)
-            add(sets, place, in, part, next_of(sets, place, chunk_of(part), parts_), chunk);
+        run_abreast(this, sets, &place, 1, in, chunk);
     }
     // Several blocks of one set, chunk by chunk: memory is read in longer runs than a block's.
     static void run_abreast(SetSums* sums, const Sets& sets, const Place* places, int count, const Posterior& in,
-                            Chunk& chunk) {
+                            Chunk& chunk, KeptNoise<T>* kept = nullptr) {
         for (int b = 0; b < count; ++b) sums[b].begin(sets, places[b]);
         const int64_t first = places[0].coordinate, end = places[count - 1].coordinate + 1, parts = sums->parts_;
         for (int64_t part = 0; part < parts; part += CHUNK)
             for (int b = 0; b < count; ++b) {
                 const int n = sums[b].chunk_of(part);
-                sums[b].add(sets, places[b], in, part, next_of(sets, places[b], n, parts, first, end), chunk);
+                const Next next = next_of(sets, places[b], n, parts, first, end);
+                sums[b].add(sets, places[b], in, part, next, chunk, kept ? kept->rows(b, part) : nullptr);
             }
     }
 
@@ -146,7 +181,8 @@ class SetSums {
         }
     }
     // The chunk that begins at `part`.
-    void add(const Sets& sets, const Place& place, const Posterior& in, int64_t part, Next next, Chunk& chunk) {
+    void add(const Sets& sets, const Place& place, const Posterior& in, int64_t part, Next next, Chunk& chunk,
+             T* kept_noise = nullptr) {
         const int64_t row = sets.row(place.set);
         const int n = chunk_of(part);
         auto stage = [&](Rows<T>& rows, const Tensor& t) {
@@ -161,12 +197,13 @@ class SetSums {
         }
         if constexpr (DRAW) {
             chunk.noise.prepare(sets, place);
-            chunk.noise.draw(part, n, [&](int k) COMPVAE_INLINE_LAMBDA {
+            const auto read_ahead = [&](int k) COMPVAE_INLINE_LAMBDA {
                 for (int column = 0; column < BLOCK; column += N) {
                     chunk.rho_logits.prefetch(k, column);
-                    chunk.logvar_q.prefetch(k, (column + BLOCK / 2) % BLOCK);
+                    chunk.logvar_q.prefetch(k, column, 2);
                 }
-            });
+            };
+            chunk.noise.draw(part, n, read_ahead, kept_noise);
         }
         for (int column = 0; column < place.width; column += TOGETHER * N) find_largest(chunk, column, n, part == 0);
         for (int column = 0; column < place.width; column += N) add_chunk(chunk, column, n, part == 0);
@@ -218,12 +255,12 @@ class SetSums {
             const auto add = [&](Sum s, V x) COMPVAE_INLINE_LAMBDA { sum[s] = select<V>(is_m, sum[s], sum[s] + x); };
             if constexpr (!DRAW) {
                 chunk.rho_logits.prefetch(k, column);
-                chunk.logvar_q.prefetch(k, (column + BLOCK / 2) % BLOCK);
+                chunk.logvar_q.prefetch(k, column, 2);
             }
-            if constexpr (KL || MEAN) chunk.mu_q.prefetch(k, (column + BLOCK / 4) % BLOCK);
+            if constexpr (KL || MEAN) chunk.mu_q.prefetch(k, column, 1);
             if constexpr (KL) {
-                chunk.mu_p.prefetch(k, (column + 3 * BLOCK / 4) % BLOCK);
-                chunk.logvar_p.prefetch(k, (column + BLOCK / 2) % BLOCK);
+                chunk.mu_p.prefetch(k, column, 3);
+                chunk.logvar_p.prefetch(k, column, 2);
             }
             const V lv = load<V>(chunk.logvar_q[k] + column), nu = load<V>(chunk.rho_logits[k] + column) - ref;
             V lv_p{}, mean{};

@@ -106,7 +106,7 @@ class PosteriorKlGradient {
             sigma_m = QUICK ? powers[1] : exp(lv * T(0.5));
         }
         for (int k = 0; k < n; ++k) {
-            for (const Rows<T>& rows : in_) rows.prefetch(k, column);
+            for (int i = 0; i < 5; ++i) in_[i].prefetch(k, column, i);
             const V lv = load<V>(in_[LOGVAR_Q][k] + column), lv_p = load<V>(in_[LOGVAR_P][k] + column);
             const V nu = load<V>(in_[RHO_LOGITS][k] + column) - ref, x = lv - lv_p;
             const V difference = load<V>(in_[MU_Q][k] + column) - load<V>(in_[MU_P][k] + column);

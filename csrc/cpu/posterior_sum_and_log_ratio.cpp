@@ -22,11 +22,12 @@ class LogRatio {
   public:
     double run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w_sum, T* stats) {
         double log_q_terms = 0;
-        sums_.run(sets, place, in, chunk_);
+        const int64_t size = sets.size(place.set), row = sets.row(place.set);
+        kept_.begin(size, 1);
+        Sums::run_abreast(&sums_, sets, &place, 1, in, chunk_, &kept_);
         sums_.finish(place.width, stats_, w_, &log_q_terms);
         write_block(w_sum, place, w_);
         std::memset(pull_, 0, sizeof pull_);
-        const int64_t size = sets.size(place.set), row = sets.row(place.set);
         double ratio = -log_q_terms;
         for (int64_t part = 0; part < size; part += CHUNK) {
             const int n = int(size - part < CHUNK ? size - part : CHUNK);
@@ -37,7 +38,7 @@ class LogRatio {
                 stage(chunk_.mu_q, in.mu_q);
                 stage(chunk_.logvar_q, in.logvar_q);
                 stage(chunk_.rho_logits, in.rho_logits);
-                chunk_.noise.draw(part, n);
+                chunk_.noise.use_or_draw(kept_.rows(0, part), part, n);
             }
             stage(mu_p_, in.mu_p);
             stage(logvar_p_, in.logvar_p);
@@ -55,6 +56,7 @@ class LogRatio {
     using Sums = SetSums<T, C, false, true, true, true>;
     Sums sums_;
     typename Sums::Chunk chunk_;
+    KeptNoise<T> kept_;
     Rows<T> mu_p_, logvar_p_;
     alignas(64) T stats_[S::COUNT][BLOCK], w_[BLOCK];
     double pull_[BLOCK];
@@ -64,7 +66,7 @@ class LogRatio {
         V sum{}, pull{};
         for (int k = 0; k < n; ++k) {
             mu_p_.prefetch(k, column);
-            logvar_p_.prefetch(k, column);
+            logvar_p_.prefetch(k, column, 1);
             const V sigma = exp(load<V>(chunk_.logvar_q[k] + column) * T(0.5)), eps = load<V>(chunk_.noise[k] + column);
             const V rho = set.rho(load<V>(chunk_.rho_logits[k] + column)), lv_p = load<V>(logvar_p_[k] + column);
             const V difference = load<V>(chunk_.mu_q[k] + column) - load<V>(mu_p_[k] + column);
@@ -97,6 +99,7 @@ class LogRatioGradient {
         read_block(grad_w, place, grad_w_);
         read_stats(stats, S::COUNT, sets, place, stats_);
         noise_.prepare(sets, place);
+        kept_.begin(size, 1);
         centred_.clear();
         const Tensor* inputs[] = {&in.mu_q, &in.logvar_q, &in.rho_logits, &in.mu_p, &in.logvar_p};
         const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
@@ -107,7 +110,10 @@ class LogRatioGradient {
                     for (int i = 0; i < 5; ++i)
                         in_[i].stage(*inputs[i], place.set, row + part, n, place.coordinate, place.width,
                                      next_of(sets, place, n, size));
-                    noise_.draw(part, n);
+                    if (writing)
+                        noise_.use_or_draw(kept_.rows(0, part), part, n);
+                    else
+                        noise_.draw(part, n, [](int) {}, kept_.rows(0, part));
                 }
                 if (!writing) {
                     for (int column = 0; column < place.width; column += N) reduce(column, n, part == 0);
@@ -128,6 +134,7 @@ class LogRatioGradient {
     Rows<T> in_[5];
     Results<T> out_[5];
     NoiseRows<T> noise_;
+    KeptNoise<T> kept_;
     Centred<T> centred_;
     alignas(64) T stats_[S::COUNT][BLOCK], grad_w_[BLOCK];
     T g_ = 0;
@@ -152,7 +159,7 @@ class LogRatioGradient {
         const PartColumn<T, C> set(stats_, column);
         V rho[CHUNK], a[CHUNK];
         for (int k = 0; k < n; ++k) {
-            for (const Rows<T>& rows : in_) rows.prefetch(k, column);
+            for (int i = 0; i < 5; ++i) in_[i].prefetch(k, column, i);
             const Part p = part(set, k, column);
             rho[k] = p.rho;
             a[k] = unit ? rounded(p.upstream * p.sigma) : p.upstream;

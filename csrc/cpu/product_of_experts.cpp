@@ -78,7 +78,7 @@ class Product {
 
     COMPVAE_INLINE void read_ahead(int k, int column) const {
         mu_.prefetch(k, column);
-        logvar_.prefetch(k, column);
+        logvar_.prefetch(k, column, 2);
     }
 
     static V finite(V reference) {

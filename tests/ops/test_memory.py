@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import compvae_fast
-from compvae_fast import ops
+from compvae_fast import native, ops
 
 from .calls import CALLS
 from .test_torch import PARTS, SETS, gradients, leaves, same
@@ -173,3 +173,17 @@ def test_the_interpreter_runs_while_a_kernel_does(kernels):
             watcher.join()
     # On a busy machine either thread may wait for a processor, but not in every call.
     assert min(shares) < 0.5, shares
+
+
+@pytest.mark.parametrize("shape, dtype", [
+    ((3, 5), torch.float64), ((17, 2**20), torch.float32), ((2**12, 33, 2**8), torch.bfloat16)])
+def test_large_results_begin_apart(shape, dtype):
+    """Each is a whole tensor of its own; no two begin at the same line of a page where the system would have them so."""
+    results = [native.empty(shape, dtype, torch.device("cpu")) for _ in range(3)]
+    for i, t in enumerate(results):
+        assert t.shape == shape and t.dtype == dtype and t.is_contiguous() and not t._is_view()
+        t.fill_(i)
+    assert all(bool((t == i).all()) for i, t in enumerate(results))
+    if results[0].nbytes >= 32 << 20:
+        assert len({t.data_ptr() % 4096 for t in results}) == 3
+        assert all(t.data_ptr() % 64 == 0 for t in results)
