@@ -134,7 +134,8 @@ def finished_parts(of: Rows, counts: Tensor, coupling: str) -> tuple[Tensor, Ten
 def joined_density(every: Tensor) -> tuple[Tensor, Tensor]:
     """(stats [3, B, D], L [B, D]) of each shard's max(0, nu_m), sum exp(nu - that) and sum of residuals.
 
-    every: [ranks, 3, B, D]. The stats are the first three that csrc/cpu/correlated_normal_log_prob.cpp leaves for the backward pass.
+    every: [ranks, 3, B, D]. The stats are the first three of those that the operation on whole sets leaves for its
+    backward pass.
     """
     references, z, residuals = every.unbind(1)
     ref = references.amax(0)
