@@ -37,7 +37,9 @@ def exercise(rows: int, width: int, dtype: torch.dtype, offsets: torch.Tensor) -
             results += ops.posterior_sum_and_log_ratio(*q, *p, path=path, **how)
         results += ops.correlated_normal_rsample(*q, with_log_prob=True, **how)
         results.append(ops.correlated_normal_log_prob(p[0], *q, **how))
-        exercise_shard([x.detach() for x in q], [x.detach() for x in p], offsets, coupling)
+        counts, seed = offsets.diff(), torch.tensor(1, device=offsets.device)
+        shard = Shard(offsets, None, coupling, seed, None, torch.zeros_like(counts), counts)
+        exercise_shard("cuda", [x.detach() for x in (*q, *p)], shard)
     results += [ops.sum_minus_self(q[0], pre="elu", post="tanh", **sets), *ops.product_of_experts(q[0], q[1], **sets)]
     labels, tables = torch.randint(0, 3, (rows,), device=offsets.device), [part(3, width), part(3, width)]
     results += [ops.prior_sum(labels, *tables, collapse=collapse, **sets) for collapse in (False, True)]
@@ -46,22 +48,20 @@ def exercise(rows: int, width: int, dtype: torch.dtype, offsets: torch.Tensor) -
     sum(r.float().sum() for r in results).backward()
 
 
-def exercise_shard(q: list, p: list, offsets: torch.Tensor, coupling: str) -> None:
-    """The kernels of shards, of one that holds the whole sets."""
-    posterior, sample, density = (backends.implementation("cuda", f"{name}_shard") for name in
+def exercise_shard(backend: str, inputs: list[torch.Tensor], shard: Shard) -> None:
+    """A backend's kernels of shards, of one that holds the whole sets."""
+    posterior, sample, density = (backends.implementation(backend, f"{name}_shard") for name in
                                   ("posterior", "correlated_normal_rsample", "correlated_normal_log_prob"))
-    counts, seed = offsets.diff(), torch.tensor(1, device=offsets.device)
-    shard = Shard(offsets, None, coupling, seed, None, torch.zeros_like(counts), counts)
-    state = posterior.forward((*q, *p), shard)
-    w_sum, kl, stats = finished_posterior(named(POSTERIOR_STATE[coupling], state), counts, coupling)
-    posterior.backward(w_sum, kl, (*q, *p), shard, stats, [True] * 5)
-    stats, log_q = finished_parts(named(PARTS_STATE, sample.sums(tuple(q), shard, True)), counts, coupling)
-    w = sample.sample(tuple(q), shard, stats)
-    centre = sample.centre(w, tuple(q), shard, stats)
-    sample.backward(w, log_q, tuple(q), shard, stats, centre[:2], [True] * 3)
+    every, q, coupling, counts = tuple(inputs), tuple(inputs[:3]), shard.coupling, shard.counts
+    state = named(POSTERIOR_STATE[coupling], posterior.forward(every, shard))
+    w_sum, kl, stats = finished_posterior(state, counts, coupling)
+    posterior.backward(w_sum, kl, every, shard, stats, [True] * 5)
+    stats, log_q = finished_parts(named(PARTS_STATE, sample.sums(q, shard, True)), counts, coupling)
+    w = sample.sample(q, shard, stats)
+    centre = sample.centre(w, q, shard, stats)
+    sample.backward(w, log_q, q, shard, stats, centre[:2], [True] * 3)
     stats, log_total = joined_density(density.sums((w, *q), shard)[None])
-    squares = density.squares((w, *q), shard, stats)
-    log_q, stats = finished_density(stats, log_total, squares, counts)
+    log_q, stats = finished_density(stats, log_total, density.squares((w, *q), shard, stats), counts)
     density.backward(log_q, (w, *q), shard, stats, [True] * 4)
 
 

@@ -5,8 +5,11 @@ The inverse of the transform loses a factor exp(L), so everything here is float6
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from compvae_fast.kernels.triton.elementary import exp, log
 from compvae_fast.kernels.triton.places import (
@@ -25,7 +28,7 @@ from compvae_fast.kernels.triton.places import (
     store_row,
     within,
 )
-from compvae_fast.kernels.triton.sets import given, like_wanted, of_parts, outputs_of, per_set, rows, wanted
+from compvae_fast.kernels.triton.sets import Call, given, like_wanted, of_parts, outputs_of, per_set, rows, wanted
 from compvae_fast.ops.correlated_normal_log_prob import OPERATION
 
 _LOG_2_PI = tl.constexpr(1.8378770664093454836)
@@ -33,7 +36,7 @@ _LOG_2_PI = tl.constexpr(1.8378770664093454836)
 # exp(L) sum rho_j eps_j / sigma_j (scaled).
 _STATS = tl.constexpr(4)
 # What a segment leaves, first max(0, nu), Z over exp(that) and the sum of residuals, then two sums.
-_PARTIAL = tl.constexpr(5)
+PARTIAL = tl.constexpr(5)
 
 
 @triton.jit
@@ -54,7 +57,7 @@ def _join_logits(reference, z, other, z_other):
 
 
 @triton.jit
-def _first_sums(place, inputs, there, UNIT: tl.constexpr, BLOCK: tl.constexpr):
+def first_sums(place, inputs, there, UNIT: tl.constexpr, BLOCK: tl.constexpr):
     reference = tl.zeros([BLOCK], tl.float64)
     z, total = reference, reference
     for k in range(place.first, place.end):
@@ -73,7 +76,7 @@ def _eps(residual, inverse_sigma, rho, total, UNIT: tl.constexpr):
 
 
 @triton.jit
-def _second_sums(place, inputs, there, reference, inverse_z, total, UNIT: tl.constexpr, BLOCK: tl.constexpr):
+def second_sums(place, inputs, there, reference, inverse_z, total, UNIT: tl.constexpr, BLOCK: tl.constexpr):
     squares, pull = tl.zeros([BLOCK], tl.float64), tl.zeros([BLOCK], tl.float64)
     for k in range(place.first, place.end):
         residual, inverse_sigma, logvar, logit = _residual(inputs, place, k, there, UNIT, BLOCK)
@@ -113,12 +116,54 @@ def _keep_second(stats, sets, place, there, numbers, squares, pull, log_normalis
 
 @triton.jit
 def _partial_at(partial, sets, item, column, slot: tl.constexpr, BLOCK: tl.constexpr):
-    return partial + (item * _PARTIAL + slot) * sets.width + column + tl.arange(0, BLOCK)
+    return partial + (item * PARTIAL + slot) * sets.width + column + tl.arange(0, BLOCK)
 
 
 @triton.jit
 def _stat(stats, sets, place, slot: tl.constexpr, there, BLOCK: tl.constexpr):
     return tl.load(slot_at(stats, sets, place, slot, BLOCK), mask=there, other=0.0)
+
+
+@triton.jit
+def store_partial(partial, sets, place, there, SECOND: tl.constexpr, found, BLOCK: tl.constexpr):
+    """Leaves a segment's first or second sums."""
+    for i in tl.static_range(2 if SECOND else 3):
+        at = _partial_at(partial, sets, place.item, place.column, i + (3 if SECOND else 0), BLOCK)
+        tl.store(at, found[i], mask=there)
+
+
+@triton.jit
+def merge_first(partial, sets, place, there, BLOCK: tl.constexpr):
+    """The first sums of a set out of what its segments left, in their order."""
+    length = segment_length(place.end)
+    first = first_segment(sets, place.set)
+    reference = tl.zeros([BLOCK], tl.float64)
+    z, total = reference, reference
+    for item in range(first, first + (place.end + length - 1) // length):
+        other = tl.load(_partial_at(partial, sets, item, place.column, 0, BLOCK), mask=there, other=0.0)
+        other_z = tl.load(_partial_at(partial, sets, item, place.column, 1, BLOCK), mask=there, other=0.0)
+        reference, z = _join_logits(reference, z, other, other_z)
+        total += tl.load(_partial_at(partial, sets, item, place.column, 2, BLOCK), mask=there, other=0.0)
+    return reference, z, total
+
+
+@triton.jit
+def merge_second(partial, sets, place, there, BLOCK: tl.constexpr):
+    length = segment_length(place.end)
+    first = first_segment(sets, place.set)
+    squares, pull = tl.zeros([BLOCK], tl.float64), tl.zeros([BLOCK], tl.float64)
+    for item in range(first, first + (place.end + length - 1) // length):
+        squares += tl.load(_partial_at(partial, sets, item, place.column, 3, BLOCK), mask=there, other=0.0)
+        pull += tl.load(_partial_at(partial, sets, item, place.column, 4, BLOCK), mask=there, other=0.0)
+    return squares, pull
+
+
+@triton.jit
+def second_sums_of(stats, sets, place, inputs, there, UNIT: tl.constexpr, BLOCK: tl.constexpr):
+    """The second sums where the first three rows of stats are there."""
+    return second_sums(place, inputs, there, _stat(stats, sets, place, 0, there, BLOCK),
+                       _stat(stats, sets, place, 1, there, BLOCK), _stat(stats, sets, place, 2, there, BLOCK), UNIT,
+                       BLOCK)
 
 
 @triton.jit
@@ -129,42 +174,24 @@ def _forward(sets, inputs, numbers, stats, partial, MODE: tl.constexpr, SECOND: 
     if place.here:
         there = columns(sets, place, BLOCK)
         if MODE == WHOLE:
-            reference, z, total = _first_sums(place, inputs, there, UNIT, BLOCK)
+            reference, z, total = first_sums(place, inputs, there, UNIT, BLOCK)
             log_normaliser, inverse_z, total = _keep_first(stats, sets, place, there, reference, z, total, BLOCK)
-            squares, pull = _second_sums(place, inputs, there, reference, inverse_z, total, UNIT, BLOCK)
+            squares, pull = second_sums(place, inputs, there, reference, inverse_z, total, UNIT, BLOCK)
             _keep_second(stats, sets, place, there, numbers, squares, pull, log_normaliser, BLOCK)
         elif MODE == SEGMENTS:
             if SECOND:
-                squares, pull = _second_sums(place, inputs, there, _stat(stats, sets, place, 0, there, BLOCK),
-                                             _stat(stats, sets, place, 1, there, BLOCK),
-                                             _stat(stats, sets, place, 2, there, BLOCK), UNIT, BLOCK)
-                tl.store(_partial_at(partial, sets, place.item, place.column, 3, BLOCK), squares, mask=there)
-                tl.store(_partial_at(partial, sets, place.item, place.column, 4, BLOCK), pull, mask=there)
+                found = second_sums_of(stats, sets, place, inputs, there, UNIT, BLOCK)
             else:
-                reference, z, total = _first_sums(place, inputs, there, UNIT, BLOCK)
-                tl.store(_partial_at(partial, sets, place.item, place.column, 0, BLOCK), reference, mask=there)
-                tl.store(_partial_at(partial, sets, place.item, place.column, 1, BLOCK), z, mask=there)
-                tl.store(_partial_at(partial, sets, place.item, place.column, 2, BLOCK), total, mask=there)
+                found = first_sums(place, inputs, there, UNIT, BLOCK)
+            store_partial(partial, sets, place, there, SECOND, found, BLOCK)
+        elif SECOND:
+            squares, pull = merge_second(partial, sets, place, there, BLOCK)
+            reference = _stat(stats, sets, place, 0, there, BLOCK)
+            log_normaliser = reference - log(_stat(stats, sets, place, 1, there, BLOCK))
+            _keep_second(stats, sets, place, there, numbers, squares, pull, log_normaliser, BLOCK)
         else:
-            length = segment_length(place.end)
-            first = first_segment(sets, place.set)
-            end = first + (place.end + length - 1) // length
-            zero = tl.zeros([BLOCK], tl.float64)
-            a, b, c = zero, zero, zero
-            if SECOND:
-                reference = _stat(stats, sets, place, 0, there, BLOCK)
-                for item in range(first, end):
-                    a += tl.load(_partial_at(partial, sets, item, place.column, 3, BLOCK), mask=there, other=0.0)
-                    b += tl.load(_partial_at(partial, sets, item, place.column, 4, BLOCK), mask=there, other=0.0)
-                log_normaliser = reference - log(_stat(stats, sets, place, 1, there, BLOCK))
-                _keep_second(stats, sets, place, there, numbers, a, b, log_normaliser, BLOCK)
-            else:
-                for item in range(first, end):
-                    reference = tl.load(_partial_at(partial, sets, item, place.column, 0, BLOCK), mask=there, other=0.0)
-                    z = tl.load(_partial_at(partial, sets, item, place.column, 1, BLOCK), mask=there, other=0.0)
-                    a, b = _join_logits(a, b, reference, z)
-                    c += tl.load(_partial_at(partial, sets, item, place.column, 2, BLOCK), mask=there, other=0.0)
-                _keep_first(stats, sets, place, there, a, b, c, BLOCK)
+            reference, z, total = merge_first(partial, sets, place, there, BLOCK)
+            _keep_first(stats, sets, place, there, reference, z, total, BLOCK)
 
 
 @triton.jit
@@ -204,7 +231,7 @@ def forward(*arguments):
     if call.may_be_long and not save:
         kept = call.kept(_STATS.value, stats.dtype)
     numbers = call.numbers()
-    arguments = tuple(map(rows, values[:4])), numbers, kept, call.partial(_PARTIAL.value)
+    arguments = tuple(map(rows, values[:4])), numbers, kept, call.partial(PARTIAL.value)
     unit = coupling == "unit"
     call.launch(_forward, WHOLE, *arguments, SECOND=False, UNIT=unit)
     for second in (False, True):
@@ -220,8 +247,13 @@ def backward(grad, *arguments):
     w, _, _, _, offsets, lengths, coupling = values
     gradients = like_wanted(values[:4], needs)
     call = of_parts(w, offsets, lengths, spoilt=gradients)
-    arguments = tuple(map(rows, values[:4])), per_set(grad), stats, tuple(map(rows, wanted(gradients, needs)))
-    for mode in (WHOLE, SEGMENTS):
-        call.launch(_backward, mode, *arguments, UNIT=coupling == "unit")
-    call.finish()
+    run_backward(call, values[:4], grad, stats, wanted(gradients, needs), coupling == "unit")
     return gradients
+
+
+def run_backward(call: Call, inputs: Sequence[Tensor], grad: Tensor, stats: Tensor,
+                 outputs: tuple[Tensor | None, ...], unit: bool) -> None:
+    arguments = tuple(map(rows, inputs)), per_set(grad), stats, tuple(map(rows, outputs))
+    for mode in (WHOLE, SEGMENTS):
+        call.launch(_backward, mode, *arguments, UNIT=unit)
+    call.finish()

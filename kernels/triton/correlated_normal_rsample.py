@@ -81,8 +81,8 @@ def _forward(sets, inputs, w, numbers, stats, partial, MODE: tl.constexpr, ONE_C
 
 
 @triton.jit
-def _write(sets, inputs, w, stats, MODE: tl.constexpr, UNIT: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):
-    """The parts of long sets, segment by segment."""
+def write(sets, inputs, w, stats, MODE: tl.constexpr, UNIT: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):
+    """The parts of sets whose stats are there: of long ones, segment by segment, and of shards."""
     place = place_of(sets, MODE, BLOCK)
     if place.here:
         there = columns(sets, place, BLOCK)
@@ -97,6 +97,15 @@ def _upstream(inputs, grad_w, place, k, there, whole, UNIT: tl.constexpr, T: tl.
     sigma = exp(0.5 * load_row(inputs[1], place, k, there, T, BLOCK))
     rho = rho_of(whole, load_row(inputs[2], place, k, there, T, BLOCK))
     return g, sigma, rho, g * sigma if UNIT else g
+
+
+@triton.jit
+def centring_of(place, inputs, grad_w, there, whole, UNIT: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):
+    c = no_parts(T, BLOCK)
+    for k in range(place.first, place.end):
+        _, _, rho, a = _upstream(inputs, grad_w, place, k, there, whole, UNIT, T, BLOCK)
+        c = add_part(c, rho, a, k == place.first)
+    return c
 
 
 @triton.jit
@@ -129,10 +138,7 @@ def _backward(sets, inputs, grad_w, grad_density, stats, outputs, partial, kept,
             tl.store(slot_at(kept, sets, place, 0, BLOCK), c.reference, mask=there)
             tl.store(slot_at(kept, sets, place, 1, BLOCK), offset_of(c, whole.rest), mask=there)
         else:
-            c = no_parts(T, BLOCK)
-            for k in range(place.first, place.end):
-                _, _, rho, a = _upstream(inputs, grad_w, place, k, there, whole, UNIT, T, BLOCK)
-                c = add_part(c, rho, a, k == place.first)
+            c = centring_of(place, inputs, grad_w, there, whole, UNIT, T, BLOCK)
             if MODE == SEGMENTS:
                 store_centring(partial, sets, place, there, c, BLOCK)
             else:
@@ -141,8 +147,9 @@ def _backward(sets, inputs, grad_w, grad_density, stats, outputs, partial, kept,
 
 
 @triton.jit
-def _write_backward(sets, inputs, grad_w, grad_density, stats, outputs, kept, MODE: tl.constexpr, UNIT: tl.constexpr,
-                    T: tl.constexpr, BLOCK: tl.constexpr):
+def write_backward(sets, inputs, grad_w, grad_density, stats, outputs, kept, MODE: tl.constexpr, UNIT: tl.constexpr,
+                   T: tl.constexpr, BLOCK: tl.constexpr):
+    """The gradients of sets whose centring is there: a_r, and what to add to a_i - a_r."""
     place = place_of(sets, MODE, BLOCK)
     if place.here:
         there = columns(sets, place, BLOCK)
@@ -167,7 +174,7 @@ def forward(*arguments):
     call.launch(_forward, WHOLE, *arguments, ONE_CHUNK=call.one_chunk, DENSITY=with_log_prob, **constants)
     call.launch(_forward, SEGMENTS, *arguments, ONE_CHUNK=False, DENSITY=with_log_prob, **constants)
     call.launch(_forward, MERGED, *arguments, ONE_CHUNK=False, DENSITY=with_log_prob, **constants)
-    call.launch(_write, SEGMENTS, inputs, rows(w), kept, **constants)
+    call.launch(write, SEGMENTS, inputs, rows(w), kept, **constants)
     if with_log_prob:
         call.join(numbers, log_q)
     call.finish()
@@ -188,6 +195,6 @@ def backward(grad_w, grad_log_q, *arguments):
     partial = call.partial(len(Centring._fields))
     for mode in (WHOLE, SEGMENTS, MERGED):
         call.launch(_backward, mode, *arguments, partial, kept, **constants)
-    call.launch(_write_backward, SEGMENTS, *arguments, kept, **constants)
+    call.launch(write_backward, SEGMENTS, *arguments, kept, **constants)
     call.finish()
     return gradients

@@ -243,50 +243,44 @@ def sum_over(sets, place, inputs, call, there, ONE_CHUNK: tl.constexpr, UNIT: tl
         return m, sums
 
 
-# What a segment leaves: rows of [segments, D] float64, those of Part and then those of Sums.
+# What a segment leaves: rows of [segments, D] float64, those of Part and then those of Sums, as far as there are any.
 PARTIAL = tl.constexpr(15)
 
 
+@triton.constexpr_function
+def row_of(i, unit, kl, draw, mean, density):
+    """The row of the i-th number of Part and then of Sums; -1 where it is of no use."""
+    shifted = draw and mean and unit
+    used = (True, True, kl, kl, draw, True, kl, kl, kl, kl and not unit, draw, shifted, shifted, mean, density)
+    return sum([1 if u else 0 for u in used[:i]]) if used[i] else -1
+
+
 @triton.jit
-def _partial_at(partial, sets, item, column, slot: tl.constexpr, BLOCK: tl.constexpr):
-    return partial + (item * PARTIAL + slot) * sets.width + column + tl.arange(0, BLOCK)
+def _partial_at(partial, sets, item, column, row: tl.constexpr, BLOCK: tl.constexpr):
+    return partial + (item * PARTIAL + row) * sets.width + column + tl.arange(0, BLOCK)
 
 
 @triton.jit
 def store_partial(partial, sets, place, there, m, sums, UNIT: tl.constexpr, KL: tl.constexpr, DRAW: tl.constexpr,
                   MEAN: tl.constexpr, DENSITY: tl.constexpr, BLOCK: tl.constexpr):
-    for i in tl.static_range(5):
-        if i < 2 or (KL and i < 4) or (DRAW and i == 4):
-            tl.store(_partial_at(partial, sets, place.item, place.column, i, BLOCK), m[i], mask=there)
-    for i in tl.static_range(10):
-        if _is_used(i, UNIT, KL, DRAW, MEAN, DENSITY):
-            tl.store(_partial_at(partial, sets, place.item, place.column, 5 + i, BLOCK), sums[i], mask=there)
-
-
-@triton.constexpr_function
-def _is_used(i, unit, kl, draw, mean, density):
-    return (True, kl, kl, kl, kl and not unit, draw, draw and mean and unit, draw and mean and unit, mean, density)[i]
+    for i in tl.static_range(15):
+        if row_of(i, UNIT, KL, DRAW, MEAN, DENSITY) >= 0:
+            at = _partial_at(partial, sets, place.item, place.column, row_of(i, UNIT, KL, DRAW, MEAN, DENSITY), BLOCK)
+            tl.store(at, m[i] if i < 5 else sums[i - 5], mask=there)
 
 
 @triton.jit
 def _load_partial(partial, sets, item, column, there, UNIT: tl.constexpr, KL: tl.constexpr, DRAW: tl.constexpr,
                   MEAN: tl.constexpr, DENSITY: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):
-    logit = tl.load(_partial_at(partial, sets, item, column, 0, BLOCK), mask=there, other=0.0).to(T)
-    logvar = tl.load(_partial_at(partial, sets, item, column, 1, BLOCK), mask=there, other=0.0).to(T)
-    logvar_p, difference, eps = logit, logit, logit
-    if KL:
-        logvar_p = tl.load(_partial_at(partial, sets, item, column, 2, BLOCK), mask=there, other=0.0).to(T)
-        difference = tl.load(_partial_at(partial, sets, item, column, 3, BLOCK), mask=there, other=0.0).to(T)
-    if DRAW:
-        eps = tl.load(_partial_at(partial, sets, item, column, 4, BLOCK), mask=there, other=0.0).to(T)
-    sums = ()
-    for i in tl.static_range(10):
-        if _is_used(i, UNIT, KL, DRAW, MEAN, DENSITY):
-            sums = sums + (tl.load(_partial_at(partial, sets, item, column, 5 + i, BLOCK), mask=there, other=0.0),)
+    v = ()
+    for i in tl.static_range(15):
+        if row_of(i, UNIT, KL, DRAW, MEAN, DENSITY) >= 0:
+            at = _partial_at(partial, sets, item, column, row_of(i, UNIT, KL, DRAW, MEAN, DENSITY), BLOCK)
+            v = v + (tl.load(at, mask=there, other=0.0),)
         else:
-            sums = sums + (tl.zeros([BLOCK], tl.float64),)
-    return Part(logit, logvar, logvar_p, difference, eps), Sums(sums[0], sums[1], sums[2], sums[3], sums[4], sums[5],
-                                                                sums[6], sums[7], sums[8], sums[9])
+            v = v + (tl.zeros([BLOCK], tl.float64),)
+    return (Part(v[0].to(T), v[1].to(T), v[2].to(T), v[3].to(T), v[4].to(T)),
+            Sums(v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14]))
 
 
 @triton.jit
@@ -307,12 +301,12 @@ def merge_partial(partial, sets, place, there, UNIT: tl.constexpr, KL: tl.conste
 
 @triton.constexpr_function
 def slots(unit, kl, draw):
-    """(NOISE, NOISE_OTHERS, NOISE_FACTOR, SIGMA_M, H, H_OTHERS, FACTOR_M or V, V_OTHERS, Q, Q_OTHERS)."""
+    """(NOISE, NOISE_OTHERS, NOISE_FACTOR, LOGVAR_M, H, H_OTHERS, FACTOR_M or V, V_OTHERS, Q, Q_OTHERS)."""
     noise_others = 3 + (1 if draw and (unit or not kl) else 0)
     factor = noise_others + (1 if draw else 0)
-    sigma = factor + (1 if draw and kl and unit else 0)
-    h = sigma + 1 if draw else 3
-    return 3, noise_others, factor, sigma, h, h + 1, h + 2, h + 3, h + 4, h + 5
+    logvar_m = factor + (1 if draw and kl and unit else 0)
+    h = logvar_m + 1 if draw else 3
+    return 3, noise_others, factor, logvar_m, h, h + 1, h + 2, h + 3, h + 4, h + 5
 
 
 @triton.jit
@@ -339,6 +333,8 @@ def finish(sets, place, m, sums, there, w_sum, numbers, stats, UNIT: tl.constexp
     _keep(stats, sets, place, there, 1, inverse_z, BLOCK)
     _keep(stats, sets, place, there, 2, one_minus_rho, BLOCK)
     total, noise_others = rest, rest
+    if KL and DRAW and UNIT:
+        _keep(stats, sets, place, there, SLOTS[3], m.logvar, BLOCK)
     if DRAW:
         sigma_m = exp(0.5 * m.logvar)
         noise_others = sums.noise.to(T)
@@ -354,8 +350,6 @@ def finish(sets, place, m, sums, there, w_sum, numbers, stats, UNIT: tl.constexp
         if UNIT or not KL:
             _keep(stats, sets, place, there, SLOTS[1], noise_others, BLOCK)
         _keep(stats, sets, place, there, SLOTS[2], factor if KL else rest, BLOCK)
-        if KL and UNIT:
-            _keep(stats, sets, place, there, SLOTS[3], sigma_m, BLOCK)
     log_normaliser = reference.to(tl.float64) + log(z).to(tl.float64)
     if KL:
         ratio_m, precision_m = exp(m.logvar - m.logvar_p), exp(-m.logvar_p)

@@ -33,7 +33,8 @@ class Sets(NamedTuple):
 
     sizes [B], -1 where an index was wrong, else `parts` each; starts [B], the first rows of ragged sets; indices [B] of
     the noise, else 0..B-1; part_starts [B], else 0; seed [1] or, with seed_stride 1, [B]; segments [B], how many there
-    are up to the end of each set, of sets with more than SEGMENT parts; counts of sets B and coordinates D.
+    are up to the end of each set, of sets with more than SEGMENT parts; whole_sizes [B], parts of the sets that these
+    are shards of, else they are whole; counts of sets B and coordinates D.
     """
 
     sizes: Any
@@ -43,6 +44,7 @@ class Sets(NamedTuple):
     seed: Any
     seed_stride: Any
     segments: Any
+    whole_sizes: Any
     parts: Any
     count: Any
     width: Any
@@ -109,6 +111,15 @@ def place_of(sets, MODE: tl.constexpr, BLOCK: tl.constexpr):
     elif sets.segments is not None:
         here = size <= SEGMENT
     return Place(here, b, item, size, first, end, row, block * BLOCK, block)
+
+
+@triton.jit
+def whole_size(sets, place):
+    """Parts of the whole set."""
+    if sets.whole_sizes is None:
+        return place.size
+    else:
+        return tl.load(sets.whole_sizes + place.set)
 
 
 @triton.jit

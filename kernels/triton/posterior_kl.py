@@ -32,6 +32,7 @@ from compvae_fast.kernels.triton.places import (
     set_of_noise,
     slot_at,
     store_row,
+    whole_size,
     within,
 )
 from compvae_fast.kernels.triton.sets import Call, float_type, per_set, rows
@@ -75,7 +76,7 @@ def _backward(sets, inputs, grad_w, grad_kl, stats, outputs, MODE: tl.constexpr,
     if place.here:
         there = columns(sets, place, BLOCK)
         g = load_number(grad_kl, place, T)
-        parts = place.size.to(T)
+        parts = whole_size(sets, place).to(T)
         reference = reference_of(_stat(stats, sets, place, 0, there, BLOCK))
         inverse_z = _stat(stats, sets, place, 1, there, BLOCK)
         one_minus_rho_m = _stat(stats, sets, place, 2, there, BLOCK)
@@ -96,7 +97,7 @@ def _backward(sets, inputs, grad_w, grad_kl, stats, outputs, MODE: tl.constexpr,
             noise_factor = _stat(stats, sets, place, SLOTS[2], there, BLOCK)
             if UNIT:
                 noise_others = _stat(stats, sets, place, SLOTS[1], there, BLOCK)
-                sigma_m = _stat(stats, sets, place, SLOTS[3], there, BLOCK)
+                sigma_m = exp(0.5 * _stat(stats, sets, place, SLOTS[3], there, BLOCK))
         coming = _inputs_of(inputs, place, place.first, there, T, BLOCK)
         for k in range(place.first, place.end):
             mu, lv, logit, mu_p, lv_p = coming

@@ -100,12 +100,13 @@ class Call:
 
     count, parts, width: B, K (or the rows N of ragged sets) and D. spoilt: outputs with a row for each part, which
     become NaN where offsets are wrong. tables: sizes and first rows of ragged sets that are right, in place of indices.
+    whole_sizes: parts of the sets that these are shards of.
     """
 
     def __init__(self, device: torch.device, count: int, parts: int, width: int, offsets: Tensor | None = None,
                  lengths: Tensor | None = None, set_index: Tensor | None = None, part_start: Tensor | None = None,
                  seed: Tensor | None = None, spoilt: tuple[Tensor, ...] = (),
-                 tables: tuple[Tensor, Tensor] | None = None):
+                 tables: tuple[Tensor, Tensor] | None = None, whole_sizes: Tensor | None = None):
         self.interpreted = is_interpreted()
         errors.raise_noted(self.interpreted)
         if width > _rules.MAX_COORDINATES:
@@ -132,7 +133,7 @@ class Call:
             # a long set has at most twice as many segments as SEGMENT goes into it
             self.most_segments = 2 * parts // SEGMENT.value if starts is not None else count * of_a_set
         self.sets = Sets(sizes, starts, indices, part_starts, seed, 1 if seed is not None and seed.dim() else 0,
-                         segments, parts, count, width)
+                         segments, whole_sizes, parts, count, width)
 
     def _run_tables(self, offsets, lengths, set_index, part_start, sizes, starts, indices, part_starts, spoilt):
         arguments = (offsets, lengths, set_index, part_start, self.parts, self.parts, self.count, _rules.MAX_SETS,
@@ -191,13 +192,13 @@ class Call:
 
 
 def of_parts(like: Tensor, offsets: Tensor | None, lengths: Tensor | None, *draws: Tensor | None,
-             spoilt: tuple[Tensor, ...] = ()) -> Call:
+             spoilt: tuple[Tensor, ...] = (), whole_sizes: Tensor | None = None) -> Call:
     """The sets of tensors like `like`; draws: set_index, part_start, seed."""
     set_index, part_start, seed = draws or (None, None, None)
     ragged = offsets is not None
     count = offsets.shape[0] - 1 if offsets is not None else like.shape[0]
     return Call(like.device, count, like.shape[0 if ragged else 1], like.shape[-1], offsets, lengths, set_index,
-                part_start, seed, spoilt)
+                part_start, seed, spoilt, whole_sizes=whole_sizes)
 
 
 def float_type(*tensors: Tensor) -> tl.dtype:

@@ -112,6 +112,15 @@ def test_cuda_kernels_serve_shards(pool, dtype):
                  **options)
 
 
+def test_triton_kernels_serve_shards(pool):
+    """In Triton's interpreter, which takes its time."""
+    found = backends()["triton"]
+    if found.reason or found.device != "cpu":
+        pytest.skip(f"triton: {found.reason or 'not interpreted here'}")
+    pool.run("distributed.checks:compare", operation="posterior_sum_and_kl", names=POSTERIOR, ranks=2, backend="triton",
+             dtype="float32", width=8, coupling="unit")
+
+
 @pytest.mark.parametrize("coupling", ["unit", "scaled"])
 def test_states_too_large_to_be_gathered_are_reduced(pool, coupling):
     for operation, names in (("posterior_sum_and_kl", POSTERIOR), ("correlated_normal_rsample", PARTS)):

@@ -1,8 +1,9 @@
 """Compiles Triton kernels for a GPU that is not there, and prints what the assembler tells of each.
 
-Usage: compile_triton.py ARCHITECTURE OPERATION[:long]..., with TRITON_INTERPRET=0; the architecture is 80 or the like.
-Every launch that a call of the operation would make becomes a compilation; a line of JSON for each has the kernel, its
-options, registers and the bytes of its stack frame, where spilled registers go.
+Usage: compile_triton.py ARCHITECTURE OPERATION[:long]..., with TRITON_INTERPRET=0; the architecture is 80 or the like;
+"shards" stands for those of all operations that have them. Every launch that a call of the operation would make becomes
+a compilation; a line of JSON for each has the kernel, its options, registers and the bytes of its stack frame, where
+spilled registers go.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from compvae_fast.kernels.triton import errors, launch
+from compvae_fast.reference.shards import Shard
 
 WIDTH, PARTS, LONG = 1024, 16, 512
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -83,6 +85,14 @@ def calls(operation: str, parts: int):
     return [tuple(tensors(4 if operation == "diag_normal_kl" else 3, 2, 5000))]
 
 
+def compile_shards(parts: int) -> None:
+    from gpu_check.exercise import exercise_shard
+
+    start, counts = torch.tensor([0, 0]), torch.tensor([parts, parts])
+    exercise_shard("triton", [torch.zeros(2, parts, WIDTH) for _ in range(5)],
+                   Shard(None, None, "unit", torch.tensor(3), None, start, counts))
+
+
 def main(architecture: str, *operations: str) -> None:
     driver.set_active(Absent(int(architecture)))
     launch.submit = compile_only
@@ -91,6 +101,9 @@ def main(architecture: str, *operations: str) -> None:
     errors.record = lambda interpreted: torch.zeros(6, 4, dtype=torch.int64)
     for name in operations:
         operation, _, parts = name.partition(":")
+        if operation == "shards":
+            compile_shards(LONG if parts else PARTS)
+            continue
         module = importlib.import_module(f"compvae_fast.kernels.triton.{operation}")
         record = importlib.import_module(f"compvae_fast.ops.{operation}").OPERATION
         for arguments in calls(operation, LONG if parts else PARTS):

@@ -18,7 +18,15 @@ import compvae_fast
 from compvae_fast import ops, random
 from compvae_fast.backends import implementation
 from tests.kernels import interpreter
-from tests.ops import conformity, judge, test_conformity, test_elementwise, test_prior_sum, test_product_of_experts
+from tests.ops import (
+    conformity,
+    judge,
+    shards,
+    test_conformity,
+    test_elementwise,
+    test_prior_sum,
+    test_product_of_experts,
+)
 from tests.ops.conformity import DTYPES, OPERATIONS, Case, label, make
 from tests.ops.sets import LAYOUTS, Sizes
 
@@ -116,6 +124,42 @@ def test_a_set_of_its_own_has_the_same_bits_cut_or_not(short_segments, index):
         assert torch.equal(found, expected[:2] if kind == "parts" else expected[:1])
     for found, expected in zip(our_gradients, gradients):
         assert torch.equal(found, expected[:2])
+
+
+def shards_conform(index, sizes, dtypes, layout, **keywords):
+    test_conformity.conforms(*shards.prepared(index, sizes, dtypes, **keywords), layout, dtypes)
+
+
+@pytest.mark.parametrize("layout", ["dense", "strided", "ragged", "padded"])
+@shards.EACH
+def test_shards(index, layout):
+    sizes = (2, 2) if layout in ("dense", "strided") else (4, 0, 1)
+    shards_conform(index, sizes, FLOAT32, layout, width=6)
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float64,) * 2, (torch.float16,) * 2, test_conformity.MIXED[0]],
+                         ids=test_conformity.dtype_names)
+@shards.EACH
+def test_shards_of_every_dtype(index, dtypes):
+    shards_conform(index, (2, 1), dtypes, "ragged", width=6)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+@shards.EACH
+def test_shards_of_the_extreme_range(index, count):
+    """Which shard has the largest logit changes from coordinate to coordinate."""
+    shards_conform(index, (count,), FLOAT32, "dense", width=128, extreme=True, means=False)
+
+
+@shards.EACH
+def test_long_shards(short_segments, index):
+    """A shard is cut into segments, among one that is not and one without parts."""
+    shards_conform(index, (13, 1), FLOAT32, "padded", width=6)
+
+
+@pytest.mark.parametrize("coupling", ["unit", "scaled"])
+def test_a_wrong_value_makes_its_set_of_a_shard_nan(coupling):
+    shards.wrong_lengths("triton", coupling)
 
 
 @pytest.mark.parametrize("index", [i for i, (name, _) in enumerate(VARIANTS) if OPERATIONS[name].draws],

@@ -136,3 +136,27 @@ def prepared(index: int, sizes, dtypes, **keywords) -> tuple[Case, list[Tensor],
     """A case on shards, and what the reference makes of the whole sets in float64."""
     case = ShardedCase(**vars(make(VARIANTS[index], sizes, dtypes, **keywords)))
     return case, *case.expected()
+
+
+def wrong_lengths(backend: str, coupling: str) -> None:
+    """The set with a wrong length is NaN in all that a shard's kernels give, and a later call tells of it."""
+    x = torch.randn(5, 3, 3, 8, generator=torch.Generator().manual_seed(0)).unbind()
+    shard = Shard(None, torch.tensor([2, 4, 1]), coupling, torch.tensor(1), None, torch.tensor([0, 5, 0]),
+                  torch.tensor([3, 3, 3]))
+    posterior, sample, density = (backends.implementation(backend, f"{name}_shard") for name in
+                                  ("posterior", "correlated_normal_rsample", "correlated_normal_log_prob"))
+    stats, centre, number = torch.ones(11, 3, 8), torch.ones(2, 3, 8, dtype=torch.float64), torch.ones(3)
+    for call, rows in ((lambda: posterior.forward(x, shard), len(POSTERIOR_STATE[coupling])),
+                       (lambda: sample.sums(x[:3], shard, False), 5),
+                       (lambda: sample.sums(x[:3], shard, True), 6),
+                       (lambda: sample.centre(x[3], x[:3], shard, stats[:6]), 3),
+                       (lambda: density.sums(x[:4], shard), 3),
+                       (lambda: density.squares(x[:4], shard, stats[:3].double()), 2),
+                       (lambda: sample.sample(x[:3], shard, stats[:6])[None], 1),
+                       (lambda: posterior.backward(x[0][:, 0], number, x, shard, stats, [True] * 5), 5),
+                       (lambda: sample.backward(x[3], number, x[:3], shard, stats[:6], centre, [True] * 3), 3),
+                       (lambda: density.backward(number, x[:4], shard, stats[:4].double(), [True] * 4), 4)):
+        found = call()
+        assert len(found) == rows and all(f[1].isnan().all() and not f[::2].isnan().any() for f in found)
+        with pytest.raises(ValueError, match="^lengths: expected .* got 4"):
+            call()

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from compvae_fast import backends, cuda, ops
-from compvae_fast.reference.shards import Shard
 
 from . import shards
 from .conformity import label, variants
@@ -88,27 +87,8 @@ def test_a_wrong_value_makes_its_set_nan_and_the_next_call_raise(wrong, where, v
 
 
 @pytest.mark.parametrize("coupling", ["unit", "scaled"])
-def test_a_wrong_value_makes_the_state_of_its_shard_nan(coupling):
-    x, counts = list(torch.randn(5, 3, 3, 8)), torch.tensor([3, 3, 3])
-    shard = Shard(None, torch.tensor([2, 4, 1]), coupling, torch.tensor(1), None, torch.tensor([0, 5, 0]), counts)
-    posterior, sample, density = (backends.implementation("cuda", name) for name in
-                                  ("posterior_shard", "correlated_normal_rsample_shard",
-                                   "correlated_normal_log_prob_shard"))
-    stats = torch.ones(6, 3, 8)
-    for call, rows in ((lambda s: posterior.forward(tuple(x), s), 12 + (coupling == "unit")),
-                       (lambda s: sample.sums(tuple(x[:3]), s, False), 5),
-                       (lambda s: sample.sums(tuple(x[:3]), s, True), 6),
-                       (lambda s: sample.centre(x[3], tuple(x[:3]), s, stats), 3),
-                       (lambda s: density.sums(tuple(x[:4]), s), 3),
-                       (lambda s: density.squares(tuple(x[:4]), s, stats.double()[:3]), 2)):
-        found = call(shard)
-        assert len(found) == rows and found[:, 1].isnan().all() and not found[:, ::2].isnan().any()
-        with pytest.raises(ValueError, match="^lengths: expected .*, got 4 at place 1, in an earlier call$"):
-            call(shard)
-    w = sample.sample(tuple(x[:3]), shard, stats)
-    assert w[1].isnan().all() and not w[::2].isnan().any()
-    with pytest.raises(ValueError, match="^lengths: "):
-        posterior.forward(tuple(x), shard)
+def test_a_wrong_value_makes_its_set_of_a_shard_nan(coupling):
+    shards.wrong_lengths("cuda", coupling)
 
 
 @pytest.mark.parametrize("offsets, place, value", [
