@@ -104,8 +104,8 @@ class Sets:
 
 # Bytes from which fresh memory is worth huge pages: touching it page by page would take longer than the kernels.
 _LARGE = 8 << 20
-# Bytes from which the C library maps memory by itself, so that it begins at a page's first line, and how far it is moved
-# on from there: a kernel would else write the same lines of all its outputs to the same few places of the caches.
+# Bytes from which the C library maps memory by itself, so that it begins at a page's first line, and how far it is
+# moved on from there: a kernel would else write the same lines of all its outputs to the same few places of the caches.
 _MAPPED = 32 << 20
 _MOVES = itertools.cycle(range(0, 1024, 64))
 

@@ -86,6 +86,7 @@ class Density {
     Rows<T> w_, mu_, logvar_, logits_;
     Results<T> out_[4];
     alignas(64) double stats_[STATS][BLOCK], z_[BLOCK], squares_[BLOCK], normaliser_[BLOCK];
+    alignas(64) double powers_[CHUNK * BLOCK], inverses_[CHUNK * BLOCK];  // exp(nu - ref) and 1 / sigma of the last chunk
 
     void sum(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in) {
         std::memset(stats_, 0, sizeof stats_);
@@ -93,10 +94,12 @@ class Density {
         each_chunk(sets, place, w, in, sets.row(place.set), sets.size(place.set), true,
                    [&](int column, int n, int64_t) { add(column, n); });
     }
+    // Unless `staged`, one chunk is the whole set, and its rows and exponentials are there from the sums.
     void square(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, bool staged) {
         std::memset(squares_, 0, sizeof squares_);
-        each_chunk(sets, place, w, in, sets.row(place.set), sets.size(place.set), staged,
-                   [&](int column, int n, int64_t) { add_squares(column, n); });
+        each_chunk(sets, place, w, in, sets.row(place.set), sets.size(place.set), staged, [&](int column, int n, int64_t) {
+            staged ? add_squares<false>(column, n) : add_squares<true>(column, n);
+        });
     }
 
     template <class F>
@@ -120,18 +123,16 @@ class Density {
         logvar_.prefetch(k, column, 2);
         logits_.prefetch(k, column, 3);
     }
-    // (w - mu) / sigma in "unit", w - mu in "scaled"
-    V residual(int k, int column) const {
-        const V difference = load_double(w_[k] + column) - load_double(mu_[k] + column);
-        return unit ? difference * inverse_sigma(k, column) : difference;
-    }
     V inverse_sigma(int k, int column) const { return exp(load_double(logvar_[k] + column) * -0.5); }
-    V rho(int k, int column) const {
-        return exp(load_double(logits_[k] + column) - load<V>(stats_[REF] + column)) * load<V>(stats_[INVERSE_Z] + column);
+    // (w - mu) / sigma in "unit", w - mu in "scaled"
+    V residual(int k, int column, V inverse_sigma) const {
+        const V difference = load_double(w_[k] + column) - load_double(mu_[k] + column);
+        return unit ? difference * inverse_sigma : difference;
     }
-    V eps(int k, int column, V rho) const {
-        const V v = residual(k, column) + rho * load<V>(stats_[TOTAL] + column);
-        return unit ? v : v * inverse_sigma(k, column);
+    V power(int k, int column) const { return exp(load_double(logits_[k] + column) - load<V>(stats_[REF] + column)); }
+    V eps(V residual, V rho, V total, V inverse_sigma) const {
+        const V v = residual + rho * total;
+        return unit ? v : v * inverse_sigma;
     }
 
     void add(int column, int n) {
@@ -141,33 +142,42 @@ class Density {
             const V nu = load_double(logits_[k] + column);
             ref = select<V>(nu > ref, nu, ref);
         }
+        store(stats_[REF] + column, ref);
         for (int k = 0; k < n; ++k) {
             read_ahead(k, column);
-            z += exp(load_double(logits_[k] + column) - ref);
-            total += residual(k, column);
+            const V e = power(k, column), inverse = unit ? inverse_sigma(k, column) : V{};
+            store(powers_ + k * BLOCK + column, e);
+            if (unit) store(inverses_ + k * BLOCK + column, inverse);
+            z += e;
+            total += residual(k, column, inverse);
         }
-        store(stats_[REF] + column, ref);
         store(z_ + column, load<V>(z_ + column) * exp(old - ref) + z);
         store(stats_[TOTAL] + column, load<V>(stats_[TOTAL] + column) + total);
     }
+    template <bool KEPT>
     void add_squares(int column, int n) {
+        const V inverse_z = load<V>(stats_[INVERSE_Z] + column), total = load<V>(stats_[TOTAL] + column);
         V squares{}, pull{};
         for (int k = 0; k < n; ++k) {
-            const V r = rho(k, column), e = eps(k, column, r);
+            const V power_of_k = KEPT ? load<V>(powers_ + k * BLOCK + column) : power(k, column);
+            const V inverse = KEPT && unit ? load<V>(inverses_ + k * BLOCK + column) : inverse_sigma(k, column);
+            const V rho = power_of_k * inverse_z, e = eps(residual(k, column, inverse), rho, total, inverse);
             squares += e * e + load_double(logvar_[k] + column);
-            pull += r * e * (unit ? V{} + 1.0 : inverse_sigma(k, column));
+            pull += rho * e * (unit ? V{} + 1.0 : inverse);
         }
         store(squares_ + column, load<V>(squares_ + column) + squares);
         store(stats_[PULL] + column, load<V>(stats_[PULL] + column) + pull);
     }
     void write(int column, int n, double g) {
         const V pull = load<V>(stats_[PULL] + column), total = load<V>(stats_[TOTAL] + column);
+        const V inverse_z = load<V>(stats_[INVERSE_Z] + column);
         for (int k = 0; k < n; ++k) {
             read_ahead(k, column);
-            const V r = rho(k, column), e = eps(k, column, r), inverse = inverse_sigma(k, column);
+            const V inverse = inverse_sigma(k, column), own = residual(k, column, inverse);
+            const V rho = power(k, column) * inverse_z, e = eps(own, rho, total, inverse);
             const V to_w = unit ? -(e + pull) * inverse : -(e * inverse + pull);
-            const V to_logvar = unit ? residual(k, column) * (e + pull) - 1 : e * e - 1;
-            const V to_logit = r * (1 - e * total * (unit ? V{} + 1.0 : inverse));
+            const V to_logvar = unit ? own * (e + pull) - 1 : e * e - 1;
+            const V to_logit = rho * (1 - e * total * (unit ? V{} + 1.0 : inverse));
             store_double(out_[0][k] + column, g * to_w);
             store_double(out_[1][k] + column, -g * to_w);
             store_double(out_[2][k] + column, 0.5 * g * to_logvar);

@@ -41,10 +41,12 @@ void sum_of_terms(const Sets& sets, const Tensor* in, const Tensor& out, double*
     for_each_segment<Worker>(sets, [&](Worker& worker, int64_t set, int64_t first, int64_t end, int64_t index) {
         for (int64_t c = first; c < end; c += BLOCK) {
             const int width = int(end - c < BLOCK ? end - c : BLOCK);
+            COMPVAE_UNROLL
             for (int i = 0; i < INPUTS; ++i) worker.rows[i].stage(in[i], set, 0, 1, c, width);
             V sum{};
             for (int column = 0; column < width; column += N) {
                 V x[INPUTS];
+                COMPVAE_UNROLL
                 for (int i = 0; i < INPUTS; ++i) x[i] = load<V>(worker.rows[i][0] + column);
                 const V term = Term::value(x);
                 if (width - column >= N)
@@ -74,16 +76,20 @@ void gradient_of_terms(const Sets& sets, const Tensor* in, const Tensor& grad_ou
         const T g = read_value<T>(grad_out, set);
         for (int64_t c = first; c < end; c += BLOCK) {
             const int width = int(end - c < BLOCK ? end - c : BLOCK);
+            COMPVAE_UNROLL
             for (int i = 0; i < INPUTS; ++i) {
                 worker.rows[i].stage(in[i], set, 0, 1, c, width);
                 worker.out[i].stage(grad[i], set, 0, 1, c, width, is_streamed<T>(sets, sets.count));
             }
             for (int column = 0; column < width; column += N) {
                 V x[INPUTS], d[INPUTS];
+                COMPVAE_UNROLL
                 for (int i = 0; i < INPUTS; ++i) x[i] = load<V>(worker.rows[i][0] + column);
                 Term::gradient(x, d);
+                COMPVAE_UNROLL
                 for (int i = 0; i < INPUTS; ++i) worker.out[i].put(0, column, g * d[i]);
             }
+            COMPVAE_UNROLL
             for (int i = 0; i < INPUTS; ++i) worker.out[i].finish(grad[i], set, 0, 1, c, width);
         }
     });

@@ -178,7 +178,7 @@ def test_the_interpreter_runs_while_a_kernel_does(kernels):
 @pytest.mark.parametrize("shape, dtype", [
     ((3, 5), torch.float64), ((17, 2**20), torch.float32), ((2**12, 33, 2**8), torch.bfloat16)])
 def test_large_results_begin_apart(shape, dtype):
-    """Each is a whole tensor of its own; no two begin at the same line of a page where the system would have them so."""
+    """Each is a whole tensor of its own; where the system lets all begin at the same line of a page, they do not."""
     results = [native.empty(shape, dtype, torch.device("cpu")) for _ in range(3)]
     for i, t in enumerate(results):
         assert t.shape == shape and t.dtype == dtype and t.is_contiguous() and not t._is_view()
