@@ -36,6 +36,12 @@ def library() -> ModuleType:
     return module
 
 
+def environment(name: str) -> str | None:
+    """A variable of the environment; os.environ takes two exceptions to say that there is none."""
+    module = load()[0]
+    return os.environ.get(name) if module is None else module.environment(name)
+
+
 def why_absent(package: Path, name: str = "_native") -> str:
     """Why the folder of the package does not hold a compiled module for this Python; setup.py leaves a note where it
     failed or could not be."""

@@ -16,7 +16,7 @@ MAX_PARTS, MAX_SETS, MAX_COORDINATES, MAX_COUNT = 2**48, 2**48 - 1, 2**34, 2**53
 
 
 def one_of(name: str, value, *choices) -> None:
-    if not any(value is c or (isinstance(c, str) and value == c) for c in choices):
+    if not any([value is c or (isinstance(c, str) and value == c) for c in choices]):
         raise ValueError(f"{name}: expected {' or '.join(map(repr, choices))}, got {value!r}")
 
 

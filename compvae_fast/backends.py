@@ -7,7 +7,6 @@ import contextvars
 import functools
 import importlib.util
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -136,7 +135,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 def requested() -> str | None:
     """The backend that was asked for: by `use_backend`, then `set_backend`, then COMPVAE_FAST_BACKEND."""
-    return _chosen.get() or _default or _validated(os.environ.get("COMPVAE_FAST_BACKEND") or None,
+    return _chosen.get() or _default or _validated(_loading.environment("COMPVAE_FAST_BACKEND") or None,
                                                    "COMPVAE_FAST_BACKEND")
 
 

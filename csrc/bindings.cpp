@@ -1,6 +1,11 @@
 // Flat functions over raw pointers; bindings.h says how tensors and sets are described.
 #include "bindings.h"
+
+#include <cstdlib>
+#include <memory>
+
 #include "cpu/dispatch.h"
+#include "torch_tensors.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -14,6 +19,11 @@ template <class F>
 void released(F f) {
     py::gil_scoped_release release;
     f();
+}
+
+// Working memory of a call on these sets: one float64 for each set and block of 64 coordinates.
+std::unique_ptr<double[]> scratch_for(const Sets& s) {
+    return std::unique_ptr<double[]>(new double[size_t(s.count) * size_t((s.width + 63) / 64)]);
 }
 
 // Asks for huge pages where the memory has not been touched: by pages of 4 KiB that takes longer than the kernels.
@@ -35,16 +45,22 @@ PYBIND11_MODULE(_native, m) {
     m.def("instruction_sets", &instruction_sets);
     m.def("use_instruction_set", &use_instruction_set);
     m.def("advise_huge_pages", &advise_huge_pages);
+    m.def("environment", [](const char* name) { return std::getenv(name); });  // None where it is not set
+
+    m.def("rows", [](py::tuple tensors) { return all_described(tensors, true); });
+    m.def("per_set", [](py::tuple tensors) { return all_described(tensors, false); });
+    m.def("alike", &alike);
+    m.def("plainness", &plainness);
 
     // Operations on the posterior: one output for each part or set, one number for each set; and their gradients.
 #define COMPVAE_POSTERIOR_FORWARD(operation)                                                                           \
     m.def(#operation, [](py::tuple sets, py::tuple in, py::object out, py::object number, int64_t stats,               \
-                         int64_t scratch, int coupling, bool float64) {                                                \
+                         int coupling, bool float64) {                                                                 \
         const Sets s = sets_of(sets);                                                                                  \
         const Posterior p = posterior(in);                                                                             \
         const Tensor o = tensor(out), n = tensor(number);                                                              \
         released([&] {                                                                                                 \
-            kernels().operation(s, p, o, n, pointer<void>(stats), pointer<double>(scratch), {coupling, float64});      \
+            kernels().operation(s, p, o, n, pointer<void>(stats), scratch_for(s).get(), {coupling, float64});          \
         });                                                                                                            \
     })
 #define COMPVAE_POSTERIOR_BACKWARD(operation, ...)                                                                     \
@@ -128,13 +144,13 @@ PYBIND11_MODULE(_native, m) {
         });
     });
 
-    m.def("multiset_kl_forward", [](py::tuple sets, py::tuple in, py::object kl, int64_t stats, int64_t scratch,
-                                    int coupling, bool float64) {
+    m.def("multiset_kl_forward", [](py::tuple sets, py::tuple in, py::object kl, int64_t stats, int coupling,
+                                    bool float64) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
         const Tensor k = tensor(kl);
         released([&] {
-            kernels().multiset_kl_forward(s, p, k, pointer<void>(stats), pointer<double>(scratch), {coupling, float64});
+            kernels().multiset_kl_forward(s, p, k, pointer<void>(stats), scratch_for(s).get(), {coupling, float64});
         });
     });
     m.def("multiset_kl_backward", [](py::tuple sets, py::tuple in, py::object grad_kl, int64_t stats, py::tuple grad,
@@ -145,12 +161,12 @@ PYBIND11_MODULE(_native, m) {
         released([&] { kernels().multiset_kl_backward(s, p, gk, pointer<void>(stats), g, {coupling, float64}); });
     });
     m.def("correlated_normal_log_prob_forward", [](py::tuple sets, py::object w, py::tuple in, py::object density,
-                                                   int64_t stats, int64_t scratch, int coupling) {
+                                                   int64_t stats, int coupling) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
         const Tensor x = tensor(w), d = tensor(density);
         released([&] {
-            kernels().correlated_normal_log_prob_forward(s, x, p, d, pointer<void>(stats), pointer<double>(scratch),
+            kernels().correlated_normal_log_prob_forward(s, x, p, d, pointer<void>(stats), scratch_for(s).get(),
                                                          {coupling, true});
         });
     });
@@ -216,11 +232,11 @@ PYBIND11_MODULE(_native, m) {
 
     // Sums over the rows of [B, M] tensors.
 #define COMPVAE_BIND_SUM_OF_TERMS(operation)                                                                           \
-    m.def(#operation "_forward", [](py::tuple sets, py::tuple in, py::object out, int64_t scratch, bool float64) {     \
+    m.def(#operation "_forward", [](py::tuple sets, py::tuple in, py::object out, bool float64) {                      \
         const Sets s = sets_of(sets);                                                                                  \
         const std::vector<Tensor> i = tensors(in);                                                                     \
         const Tensor o = tensor(out);                                                                                  \
-        released([&] { kernels().operation##_forward(s, i.data(), o, pointer<double>(scratch), float64); });           \
+        released([&] { kernels().operation##_forward(s, i.data(), o, scratch_for(s).get(), float64); });               \
     });                                                                                                                \
     m.def(#operation "_backward", [](py::tuple sets, py::tuple in, py::object grad_out, py::tuple grad, bool float64) { \
         const Sets s = sets_of(sets);                                                                                  \

@@ -61,8 +61,16 @@ inline Posterior posterior(const py::tuple& t) {
 
 inline Tables tables(const py::tuple& t, int64_t classes) { return {tensor(t[0]), tensor(t[1]), classes}; }
 
+// Addresses of offsets, members, parts and weights; then, where they are not sorted by group, how many members there are
+// and the strides of the weights.
 inline Groups groups(const py::tuple& t) {
-    return {pointer<int64_t>(t, 0), pointer<int64_t>(t, 1), pointer<int64_t>(t, 2), pointer<int64_t>(t, 3)};
+    Groups g = {pointer<int64_t>(t, 0), pointer<int64_t>(t, 1), pointer<int64_t>(t, 2), pointer<int64_t>(t, 3)};
+    if (t.size() == 7) {
+        g.total = integer(t, 4);
+        g.stride_group = integer(t, 5);
+        g.stride_member = integer(t, 6);
+    }
+    return g;
 }
 
 inline std::vector<Tensor> tensors(const py::tuple& t) {

@@ -70,7 +70,7 @@ PYBIND11_MODULE(COMPVAE_MODULE, m) {
 
 #define COMPVAE_POSTERIOR_FORWARD(operation, output)                                                                   \
     m.def(#operation, [](py::tuple launch, py::tuple sets, py::tuple in, py::object out, py::object number_,           \
-                         int64_t stats, int64_t, int coupling, bool float64) {                                         \
+                         int64_t stats, int coupling, bool float64) {                                                  \
         const Launch l = launch_of(launch);                                                                            \
         const Sets s = sets_of(sets);                                                                                  \
         const Posterior p = posterior(in);                                                                             \
@@ -172,7 +172,7 @@ PYBIND11_MODULE(COMPVAE_MODULE, m) {
         });
     });
 
-    m.def("multiset_kl_forward", [](py::tuple launch, py::tuple sets, py::tuple in, py::object kl, int64_t stats, int64_t,
+    m.def("multiset_kl_forward", [](py::tuple launch, py::tuple sets, py::tuple in, py::object kl, int64_t stats,
                                     int coupling, bool float64) {
         const Launch l = launch_of(launch);
         const Sets s = sets_of(sets);
@@ -191,7 +191,7 @@ PYBIND11_MODULE(COMPVAE_MODULE, m) {
                 [&] { return gpu::multiset_kl_backward(l, s, p, gk, pointer<void>(stats), g, {coupling, float64}); });
     });
     m.def("correlated_normal_log_prob_forward", [](py::tuple launch, py::tuple sets, py::object w, py::tuple in,
-                                                   py::object density, int64_t stats, int64_t, int coupling) {
+                                                   py::object density, int64_t stats, int coupling) {
         const Launch l = launch_of(launch);
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
@@ -290,8 +290,7 @@ PYBIND11_MODULE(COMPVAE_MODULE, m) {
     });
 
 #define COMPVAE_BIND_SUM_OF_TERMS(operation)                                                                           \
-    m.def(#operation "_forward", [](py::tuple launch, py::tuple sets, py::tuple in, py::object out, int64_t,           \
-                                    bool float64) {                                                                    \
+    m.def(#operation "_forward", [](py::tuple launch, py::tuple sets, py::tuple in, py::object out, bool float64) {    \
         const Launch l = launch_of(launch);                                                                            \
         const Sets s = sets_of(sets);                                                                                  \
         const std::vector<Tensor> i = tensors(in);                                                                     \

@@ -17,18 +17,18 @@ def forward(queue: Queue, *arguments):
     mu, logvar, labels, counts, offsets, lengths, seed, set_index, part_start, collapse = values
     w_sum, slope = native.outputs(OPERATION.describe(**OPERATION.named(values), save=save), mu.device)
     sets = sets_of(mu, labels, counts, offsets, lengths, set_index, part_start, seed)
-    tables, classes = (native.rows(mu), native.rows(logvar)), mu.shape[0]
+    tables, classes = native.rows(mu, logvar), mu.shape[0]
     labels = native.index(labels)
     if counts is None and not collapse:
         assert labels is not None
-        queue("prior_sum_forward", sets.arguments, tables, classes, labels.data_ptr(), native.per_set(w_sum),
+        queue("prior_sum_forward", sets.arguments, tables, classes, labels.data_ptr(), *native.per_set(w_sum),
               native.computes_float64(mu))
     else:
         numbers = _numbers(queue, sets, labels, counts, classes)
         over_classes = (sets.count, classes, sets.width, 0, 0, *sets.arguments[5:])
         scratch = queue.scratch(over_classes)
         library().prior_sum_collapsed_forward(
-            queue.launch(scratch), over_classes, sets.arguments, tables, numbers.data_ptr(), native.per_set(w_sum),
+            queue.launch(scratch), over_classes, sets.arguments, tables, numbers.data_ptr(), *native.per_set(w_sum),
             slope.data_ptr() if save else 0)
     return w_sum, slope
 
@@ -53,8 +53,8 @@ def backward(queue: Queue, grad_w, *arguments):
     of_classes = (classes, total, sets.width, members[0].data_ptr(), 0, 0, 0, 0, 0, 0, 1)
     scratch = queue.scratch(of_classes)
     library().prior_sum_backward(
-        queue.launch(scratch), sets.arguments, (native.rows(mu), native.rows(logvar)), classes,
-        (*map(native.address, members), total), native.per_set(grad_w), slope.data_ptr() if collapsed else 0,
+        queue.launch(scratch), sets.arguments, native.rows(mu, logvar), classes,
+        (*map(native.address, members), total), *native.per_set(grad_w), slope.data_ptr() if collapsed else 0,
         native.wanted_rows(gradients, needs), collapsed or native.computes_float64(mu))
     return gradients
 

@@ -21,7 +21,6 @@ from compvae_fast import _loading
 
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
-
 _in_its_place: contextvars.ContextVar = contextvars.ContextVar("compvae_fast_library", default=None)
 
 
@@ -49,23 +48,29 @@ def served_by(other, adapter: Callable) -> Callable:
     return served
 
 
-def rows(t: Tensor | None) -> tuple[int, ...] | None:
-    """Address, dtype and strides (set, part, coordinate) of a [B, K, D] or a ragged [N, D] tensor."""
-    if t is None:
-        return None
-    strides = t.stride()
-    if len(strides) == 3:
-        return t.data_ptr(), _DTYPES[t.dtype], *strides
-    return t.data_ptr(), _DTYPES[t.dtype], 0, *strides
+def rows(*tensors: Tensor | None) -> tuple:
+    """Address, dtype and strides (set, part, coordinate) of each [B, K, D] or ragged [N, D] tensor; None for None."""
+    module = _loading.load()[0]
+    return tuple(map(_rows, tensors)) if module is None else module.rows(tensors)
 
 
-def per_set(t: Tensor | None) -> tuple[int, ...] | None:
-    """The same of a tensor with one row [B, D] or one value [B] for each set."""
+def per_set(*tensors: Tensor | None) -> tuple:
+    """The same of tensors with one row [B, D] or one value [B] for each set."""
+    module = _loading.load()[0]
+    return tuple(map(_per_set, tensors)) if module is None else module.per_set(tensors)
+
+
+def _rows(t: Tensor | None) -> tuple[int, ...] | None:
+    """What the native module says of one tensor, for where there is none."""
     if t is None:
         return None
-    if t.dim() == 2:
-        return t.data_ptr(), _DTYPES[t.dtype], t.stride(0), 0, t.stride(1)
-    return t.data_ptr(), _DTYPES[t.dtype], t.stride(0), 0, 1
+    return t.data_ptr(), _DTYPES[t.dtype], *((0, *t.stride()) if t.dim() == 2 else t.stride())
+
+
+def _per_set(t: Tensor | None) -> tuple[int, ...] | None:
+    if t is None:
+        return None
+    return t.data_ptr(), _DTYPES[t.dtype], t.stride(0), 0, t.stride(1) if t.dim() == 2 else 1
 
 
 @overload
@@ -82,24 +87,21 @@ def address(t: Tensor | None) -> int:
 
 
 class Sets:
-    """The sets of a call as the native code takes them; keeps converted index tensors alive."""
+    """The sets of a call as the native code takes them; keeps converted index tensors alive.
 
-    def __init__(self, like: Tensor, offsets: Tensor | None, lengths: Tensor | None, set_index: Tensor | None = None,
-                 part_start: Tensor | None = None, seed: Tensor | None = None, whole_sizes: Tensor | None = None):
-        self._kept = [index(offsets), index(lengths), index(set_index), index(part_start), seed]
-        self._whole_sizes = index(whole_sizes)
-        self.count = like.shape[0] if offsets is None else offsets.shape[0] - 1
-        self.width = like.shape[-1]
-        self.device = like.device
-        self.arguments = (
-            self.count, like.shape[0 if offsets is not None else 1], self.width, *map(address, self._kept),
-            1 if seed is not None and seed.dim() else 0, address(self._whole_sizes), threads(),
-        )
+    shape: of its tensors of parts, [B, K, D] or, with offsets, [N, D].
+    """
 
-    def scratch(self) -> Tensor:
-        """One float64 for each set and block of 64 coordinates; CUDA kernels have memory of their own."""
-        size = self.count * ((self.width + 63) // 64) if self.device.type == "cpu" else 0
-        return torch.empty(size, dtype=torch.float64, device=self.device)
+    def __init__(self, shape: Sequence[int], offsets: Tensor | None, lengths: Tensor | None,
+                 set_index: Tensor | None = None, part_start: Tensor | None = None, seed: Tensor | None = None,
+                 whole_sizes: Tensor | None = None):
+        self.count = shape[0] if offsets is None else offsets.shape[0] - 1
+        self.width = shape[-1]
+        self._kept = [t if t is None else index(t) for t in (offsets, lengths, set_index, part_start, whole_sizes)]
+        *layout, sizes = [0 if t is None else t.data_ptr() for t in self._kept]
+        seeds, stride = (0, 0) if seed is None else (seed.data_ptr(), seed.dim())
+        self.arguments = (self.count, shape[0 if offsets is not None else 1], self.width, *layout, seeds, stride,
+                          sizes, threads())
 
 
 # Bytes from which fresh memory is worth huge pages: touching it page by page would take longer than the kernels.
@@ -114,7 +116,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
     """torch.empty; large ones in huge pages, where the system has them to give, and apart from each other in caches."""
     size = math.prod(shape) * dtype.itemsize
     if size < _LARGE or device.type != "cpu":
-        return torch.empty(shape, dtype=dtype, device=device)
+        return torch.empty(*shape, dtype=dtype, device=device)  # which takes numbers faster than a tuple of them
     moved = next(_MOVES) if size >= _MAPPED else 0
     memory = torch.empty(size + 1024 * (size >= _MAPPED), dtype=torch.uint8, device=device)
     if (native := _loading.load()[0]) is not None:
@@ -132,7 +134,7 @@ def outputs(described: Iterable[tuple[Sequence[int], torch.dtype]], device: torc
 
 def computes_float64(*tensors: Tensor) -> bool:
     """Whether a call computes in float64: where an input has it."""
-    return any(t.dtype == torch.float64 for t in tensors)
+    return any([t.dtype == torch.float64 for t in tensors])
 
 
 def like_wanted(tensors: tuple[Tensor, ...], needs: list[bool]) -> tuple[Tensor, ...]:
@@ -141,4 +143,4 @@ def like_wanted(tensors: tuple[Tensor, ...], needs: list[bool]) -> tuple[Tensor,
 
 
 def wanted_rows(gradients: tuple[Tensor, ...], needs: list[bool]) -> tuple:
-    return tuple(rows(g) if need else None for g, need in zip(gradients, needs))
+    return rows(*[g if need else None for g, need in zip(gradients, needs)])

@@ -19,10 +19,9 @@ class SumOfTerms:
         matrices = [_matrix(t) for t in inputs]
         wide = torch.float64 if inputs[0].dtype == torch.float64 else torch.float32
         out = torch.empty(inputs[0].shape[0], dtype=wide, device=inputs[0].device)
-        sets = native.Sets(matrices[0], None, None)
-        scratch = sets.scratch()
+        sets = native.Sets(matrices[0].shape, None, None)
         getattr(native.library(), self._name + "_forward")(
-            sets.arguments, tuple(map(native.per_set, matrices)), native.per_set(out), scratch.data_ptr(),
+            sets.arguments, native.per_set(*matrices), *native.per_set(out),
             native.computes_float64(*inputs))
         return (out,)
 
@@ -32,14 +31,14 @@ class SumOfTerms:
         if grad_out is None:
             return tuple(g.zero_() for g in gradients)
         matrices = [_matrix(t) for t in inputs]
-        sets = native.Sets(matrices[0], None, None)
-        wanted = tuple(native.per_set(_matrix(g)) if need else None for g, need in zip(gradients, needs))
+        sets = native.Sets(matrices[0].shape, None, None)
+        wanted = native.per_set(*[_matrix(g) if need else None for g, need in zip(gradients, needs)])
         getattr(native.library(), self._name + "_backward")(
-            sets.arguments, tuple(map(native.per_set, matrices)), native.per_set(grad_out), wanted,
+            sets.arguments, native.per_set(*matrices), *native.per_set(grad_out), wanted,
             native.computes_float64(*inputs))
         return gradients
 
 
 def _matrix(t: Tensor) -> Tensor:
     """[B, ...] as [B, M]; a copy where the strides leave no other way."""
-    return t.reshape(t.shape[0], t[:1].numel() if t.shape[0] else 0)
+    return t if t.dim() == 2 else t[:, None] if t.dim() == 1 else t.flatten(1)

@@ -9,11 +9,10 @@ def forward(*arguments):
     w, mu, logvar, rho_logits, offsets, lengths, coupling = values
     described = OPERATION.describe(**OPERATION.named(values), save=save)
     density, stats = native.outputs(described, values[0].device)
-    sets = native.Sets(w, offsets, lengths)
-    scratch = sets.scratch()
+    sets = native.Sets(w.shape, offsets, lengths)
     native.library().correlated_normal_log_prob_forward(
-        sets.arguments, native.rows(w), tuple(map(native.rows, values[1:4])), native.per_set(density),
-        stats.data_ptr() if save else 0, scratch.data_ptr(), coupling == "scaled")
+        sets.arguments, *native.rows(w), native.rows(*values[1:4]), *native.per_set(density),
+        stats.data_ptr() if save else 0, coupling == "scaled")
     return density, stats
 
 
@@ -21,9 +20,9 @@ def backward(grad, *arguments):
     *values, stats, needs = arguments
     w, mu, logvar, rho_logits, offsets, lengths, coupling = values
     gradients = native.like_wanted(values[:4], needs)
-    sets = native.Sets(w, offsets, lengths)
+    sets = native.Sets(w.shape, offsets, lengths)
     wanted = native.wanted_rows(gradients, needs)
     native.library().correlated_normal_log_prob_backward(
-        sets.arguments, native.rows(w), tuple(map(native.rows, values[1:4])), native.per_set(grad), stats.data_ptr(),
+        sets.arguments, *native.rows(w), native.rows(*values[1:4]), *native.per_set(grad), stats.data_ptr(),
         wanted[0], wanted[1:], coupling == "scaled")
     return gradients

@@ -11,7 +11,7 @@ from compvae_fast.reference.shards import Shard
 
 def sums(inputs: tuple[Tensor, ...], shard: Shard) -> Tensor:
     sets = sets_of(inputs[0], shard)
-    rows = state_of(3, sets)
+    rows = state_of(3, sets, inputs[0].device)
     native.library().correlated_normal_log_prob_shard_sums(
         sets.arguments, *_described(inputs), rows.data_ptr(), shard.coupling == "scaled")
     return rows
@@ -19,7 +19,7 @@ def sums(inputs: tuple[Tensor, ...], shard: Shard) -> Tensor:
 
 def squares(inputs: tuple[Tensor, ...], shard: Shard, stats: Tensor) -> Tensor:
     sets, stats = sets_of(inputs[0], shard), stats.contiguous()
-    rows = state_of(2, sets)
+    rows = state_of(2, sets, inputs[0].device)
     native.library().correlated_normal_log_prob_shard_squares(
         sets.arguments, *_described(inputs), stats.data_ptr(), rows.data_ptr(), shard.coupling == "scaled")
     return rows
@@ -32,10 +32,10 @@ def backward(grad: Tensor, inputs: tuple[Tensor, ...], shard: Shard, stats: Tens
     gradients = native.like_wanted(inputs, needs)
     wanted = native.wanted_rows(gradients, needs)
     native.library().correlated_normal_log_prob_backward(
-        sets.arguments, *_described(inputs), native.per_set(grad), stats.data_ptr(), wanted[0], wanted[1:],
+        sets.arguments, *_described(inputs), *native.per_set(grad), stats.data_ptr(), wanted[0], wanted[1:],
         shard.coupling == "scaled")
     return gradients
 
 
 def _described(inputs: tuple[Tensor, ...]) -> tuple:
-    return native.rows(inputs[0]), tuple(map(native.rows, inputs[1:]))
+    return *native.rows(inputs[0]), native.rows(*inputs[1:])

@@ -11,9 +11,9 @@ from compvae_fast.reference.shards import PARTS_STATE, Shard
 
 def sums(inputs: tuple[Tensor, ...], shard: Shard, density: bool) -> Tensor:
     sets = sets_of(inputs[0], shard)
-    state = state_of(len(PARTS_STATE) - (not density), sets)
+    state = state_of(len(PARTS_STATE) - (not density), sets, inputs[0].device)
     native.library().correlated_normal_rsample_shard_sums(
-        sets.arguments, tuple(map(native.rows, inputs)), state.data_ptr(), density, *_options(inputs, shard))
+        sets.arguments, native.rows(*inputs), state.data_ptr(), density, *_options(inputs, shard))
     return state
 
 
@@ -21,16 +21,16 @@ def sample(inputs: tuple[Tensor, ...], shard: Shard, stats: Tensor) -> Tensor:
     sets, stats = sets_of(inputs[0], shard), stats_of(stats, inputs)
     w = native.empty(inputs[0].shape, inputs[0].dtype, inputs[0].device)
     native.library().correlated_normal_rsample_shard_sample(
-        sets.arguments, tuple(map(native.rows, inputs)), native.rows(w), stats.data_ptr(),
+        sets.arguments, native.rows(*inputs), *native.rows(w), stats.data_ptr(),
         *_options(inputs, shard))
     return w
 
 
 def centre(grad_w: Tensor, inputs: tuple[Tensor, ...], shard: Shard, stats: Tensor) -> Tensor:
     sets, stats = sets_of(inputs[0], shard), stats_of(stats, inputs)
-    rows = state_of(3, sets)
+    rows = state_of(3, sets, inputs[0].device)
     native.library().correlated_normal_rsample_shard_centre(
-        sets.arguments, tuple(map(native.rows, inputs)), native.rows(grad_w), stats.data_ptr(), rows.data_ptr(),
+        sets.arguments, native.rows(*inputs), *native.rows(grad_w), stats.data_ptr(), rows.data_ptr(),
         *_options(inputs, shard))
     return rows
 
@@ -40,8 +40,8 @@ def backward(grad_w: Tensor, grad_log_q: Tensor | None, inputs: tuple[Tensor, ..
     sets, stats, centred = sets_of(inputs[0], shard), stats_of(stats, inputs), centred.contiguous()
     gradients = native.like_wanted(inputs, needs)
     native.library().correlated_normal_rsample_shard_backward(
-        sets.arguments, tuple(map(native.rows, inputs)), native.rows(grad_w),
-        native.per_set(grad_log_q), stats.data_ptr(), centred.data_ptr(), native.wanted_rows(gradients, needs),
+        sets.arguments, native.rows(*inputs), *native.rows(grad_w),
+        *native.per_set(grad_log_q), stats.data_ptr(), centred.data_ptr(), native.wanted_rows(gradients, needs),
         *_options(inputs, shard))
     return gradients
 

@@ -12,9 +12,9 @@ from compvae_fast.reference.shards import POSTERIOR_STATE, Shard
 
 def forward(inputs: tuple[Tensor, ...], shard: Shard) -> Tensor:
     sets = sets_of(inputs[0], shard)
-    state = state_of(len(POSTERIOR_STATE[shard.coupling]), sets)
+    state = state_of(len(POSTERIOR_STATE[shard.coupling]), sets, inputs[0].device)
     native.library().posterior_shard_forward(
-        sets.arguments, tuple(map(native.rows, inputs)), state.data_ptr(), shard.coupling == "scaled",
+        sets.arguments, native.rows(*inputs), state.data_ptr(), shard.coupling == "scaled",
         native.computes_float64(*inputs))
     return state
 
@@ -26,7 +26,7 @@ def backward(grad_w: Tensor | None, grad_kl: Tensor | None, inputs: tuple[Tensor
     stats = stats_of(stats, inputs)
     gradients = native.like_wanted(inputs, needs)
     native.library().posterior_sum_and_kl_backward(
-        sets.arguments, tuple(map(native.rows, inputs)), native.per_set(grad_w), native.per_set(grad_kl),
+        sets.arguments, native.rows(*inputs), *native.per_set(grad_w, grad_kl),
         stats.data_ptr(), native.wanted_rows(gradients, needs), shard.coupling == "scaled",
         stats.dtype == torch.float64)
     return gradients

@@ -9,11 +9,11 @@ def forward(*arguments):
     mu, logvar, offsets, lengths, mask, prior = values
     described = OPERATION.describe(**OPERATION.named(values), save=save)
     mean, total, stats = native.outputs(described, values[0].device)
-    sets = native.Sets(mu, offsets, lengths)
+    sets = native.Sets(mu.shape, offsets, lengths)
     mask = None if mask is None else mask.contiguous()
     native.library().product_of_experts_forward(
-        sets.arguments, tuple(map(native.rows, values[:2])), native.address(mask), prior, native.per_set(mean),
-        native.per_set(total), stats.data_ptr() if save else 0, native.computes_float64(mu))
+        sets.arguments, native.rows(*values[:2]), native.address(mask), prior, *native.per_set(mean, total),
+        stats.data_ptr() if save else 0, native.computes_float64(mu))
     return mean, total, stats
 
 
@@ -21,10 +21,9 @@ def backward(grad_mean, grad_logvar, *arguments):
     *values, stats, needs = arguments
     mu, logvar, offsets, lengths, mask, prior = values
     gradients = native.like_wanted(values[:2], needs)
-    sets = native.Sets(mu, offsets, lengths)
+    sets = native.Sets(mu.shape, offsets, lengths)
     mask = None if mask is None else mask.contiguous()
     native.library().product_of_experts_backward(
-        sets.arguments, tuple(map(native.rows, values[:2])), native.address(mask), prior, native.per_set(grad_mean),
-        native.per_set(grad_logvar), stats.data_ptr(), native.wanted_rows(gradients, needs),
-        native.computes_float64(mu))
+        sets.arguments, native.rows(*values[:2]), native.address(mask), prior, *native.per_set(grad_mean, grad_logvar),
+        stats.data_ptr(), native.wanted_rows(gradients, needs), native.computes_float64(mu))
     return gradients

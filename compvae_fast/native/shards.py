@@ -10,12 +10,13 @@ from compvae_fast.reference.shards import Shard
 
 
 def sets_of(like: Tensor, shard: Shard) -> native.Sets:
-    return native.Sets(like, shard.offsets, shard.lengths, shard.set_index, shard.part_start, shard.seed, shard.counts)
+    return native.Sets(like.shape, shard.offsets, shard.lengths, shard.set_index, shard.part_start, shard.seed,
+                       shard.counts)
 
 
-def state_of(rows: int, sets: native.Sets) -> Tensor:
+def state_of(rows: int, sets: native.Sets, device: torch.device) -> Tensor:
     """Memory for float64 rows [rows, B, D]."""
-    return torch.empty(rows, sets.count, sets.width, dtype=torch.float64, device=sets.device)
+    return torch.empty(rows, sets.count, sets.width, dtype=torch.float64, device=device)
 
 
 def stats_of(stats: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:

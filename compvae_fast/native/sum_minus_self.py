@@ -9,8 +9,8 @@ def _options(h, pre, post, reduce) -> tuple[bool, bool, bool, bool]:
 
 def forward(h, offsets, lengths, pre, post, reduce, save):
     out = native.empty(h.shape, h.dtype, h.device)
-    sets = native.Sets(h, offsets, lengths)
-    native.library().sum_minus_self_forward(sets.arguments, native.rows(h), native.rows(out),
+    sets = native.Sets(h.shape, offsets, lengths)
+    native.library().sum_minus_self_forward(sets.arguments, *native.rows(h, out),
                                             *_options(h, pre, post, reduce))
     return (out,)
 
@@ -19,7 +19,7 @@ def backward(grad_out, h, offsets, lengths, pre, post, reduce, needs):
     gradients = native.like_wanted((h,), needs)
     if grad_out is None or not needs[0]:
         return tuple(g.zero_() for g in gradients)
-    sets = native.Sets(h, offsets, lengths)
-    native.library().sum_minus_self_backward(sets.arguments, native.rows(h), native.rows(grad_out),
-                                             native.rows(gradients[0]), *_options(h, pre, post, reduce))
+    sets = native.Sets(h.shape, offsets, lengths)
+    native.library().sum_minus_self_backward(sets.arguments, *native.rows(h, grad_out, gradients[0]),
+                                             *_options(h, pre, post, reduce))
     return gradients

@@ -104,9 +104,6 @@ class Sets:
         count, parts, width = like.shape
         return Sets(count, parts, width, None, lengths, draw, threads)
 
-    def scratch(self) -> np.ndarray:
-        """One float64 for each set and block of 64 coordinates."""
-        return np.empty(self.count * ((self.width + 63) // 64))
 
     def _noise(self, parts: int, seed, set_index, part_start) -> tuple[np.ndarray | None, ...]:
         given = {"set_index": optional("set_index", set_index), "part_start": optional("part_start", part_start)}

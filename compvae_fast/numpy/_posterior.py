@@ -25,8 +25,7 @@ def sum_and_number(
     sets = _native.Sets.of(inputs[0], offsets, lengths, draw, threads)
     wide = _native.wide(inputs[0])
     w_sum, number = np.empty((sets.count, sets.width), wide), np.empty(sets.count, wide)
-    scratch = sets.scratch()
     getattr(_native.library(), operation + "_forward")(
         sets.arguments, tuple(map(_native.rows, inputs)), _native.per_set(w_sum), _native.per_set(number), 0,
-        scratch.ctypes.data, coupling == "scaled", _native.computes_float64(inputs[0], inputs[3]))
+        coupling == "scaled", _native.computes_float64(inputs[0], inputs[3]))
     return w_sum, number

@@ -19,8 +19,8 @@ def summed(operation: str, inputs: list[np.ndarray], threads: int | None) -> np.
     """One number for each row of inputs [B, ...]."""
     matrices = [_native.matrix(x) for x in inputs]
     sets = _native.Sets(matrices[0].shape[0], 0, matrices[0].shape[1], threads=threads)
-    out, scratch = np.empty(sets.count, _native.wide(inputs[0])), sets.scratch()
+    out = np.empty(sets.count, _native.wide(inputs[0]))
     getattr(_native.library(), operation + "_forward")(
-        sets.arguments, tuple(map(_native.per_set, matrices)), _native.per_set(out), scratch.ctypes.data,
+        sets.arguments, tuple(map(_native.per_set, matrices)), _native.per_set(out),
         _native.computes_float64(*inputs))
     return out

@@ -48,8 +48,8 @@ def correlated_normal_log_prob(
     _rules.coupling(coupling)
     point, *normal = (_native.strided(x) for x in arrays.values())
     sets = _native.Sets.of(point, offsets, lengths, threads=threads)
-    density, scratch = np.empty(sets.count, _native.wide(point)), sets.scratch()
+    density = np.empty(sets.count, _native.wide(point))
     _native.library().correlated_normal_log_prob_forward(
         sets.arguments, _native.rows(point), tuple(map(_native.rows, normal)), _native.per_set(density), 0,
-        scratch.ctypes.data, coupling == "scaled")
+        coupling == "scaled")
     return density

@@ -54,10 +54,10 @@ def correlated_normal_rsample(
     inputs = [_native.strided(x) for x in arrays.values()]
     draw = _native.Draw(seed, set_index, part_start)
     sets = _native.Sets.of(inputs[0], offsets, lengths, draw, threads)
-    w, scratch = np.empty(inputs[0].shape, inputs[0].dtype), sets.scratch()
+    w = np.empty(inputs[0].shape, inputs[0].dtype)
     log_q = np.empty(sets.count if with_log_prob else 0, _native.wide(inputs[0]))
     _native.library().correlated_normal_rsample_forward(
         sets.arguments, tuple(map(_native.rows, inputs)), _native.rows(w),
-        _native.per_set(log_q) if with_log_prob else None, 0, scratch.ctypes.data, coupling == "scaled",
+        _native.per_set(log_q) if with_log_prob else None, 0, coupling == "scaled",
         _native.computes_float64(inputs[0]))
     return (w, log_q) if with_log_prob else w

@@ -45,8 +45,8 @@ def multiset_kl(
     """
     inputs, offsets, lengths = checked(mu_q, logvar_q, rho_logits, mu_p, logvar_p, offsets, lengths, coupling)
     sets = _native.Sets.of(inputs[0], offsets, lengths, threads=threads)
-    kl, scratch = np.empty(sets.count, _native.wide(inputs[0])), sets.scratch()
+    kl = np.empty(sets.count, _native.wide(inputs[0]))
     _native.library().multiset_kl_forward(
-        sets.arguments, tuple(map(_native.rows, inputs)), _native.per_set(kl), 0, scratch.ctypes.data,
+        sets.arguments, tuple(map(_native.rows, inputs)), _native.per_set(kl), 0,
         coupling == "scaled", _native.computes_float64(inputs[0], inputs[3]))
     return kl

@@ -5,24 +5,69 @@ The first kind is traced by torch.compile without breaking the graph; the second
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from compvae_fast import _rules
+from compvae_fast import _loading, _rules
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 RULES = _rules.Rules(Tensor, "a torch.Tensor", FLOATS, (torch.int64, torch.int32), torch.bool)
 
-MAX_COORDINATES = _rules.MAX_COORDINATES
 one_of, is_flag, coupling = _rules.one_of, _rules.is_flag, _rules.coupling
 has_sets, has_shape, same_dtype = _rules.has_sets, _rules.has_shape, _rules.same_dtype
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+class Plainness(IntEnum):
+    """What a look at the tensors of a call tells of them."""
+
+    WRAPPED = 0  # one is more than its own numbers: a subclass, what a transform, maybe ended, made of it, or negated
+    PLAIN = 1
+    WANTS_GRADIENT = 2  # plain, and one requires a gradient
+
+
+def plainness(values: tuple) -> Plainness:
+    """What tensors among other values are; not for code that is being compiled."""
+    native = _loading.load()[0]
+    if native is not None:
+        return _PLAINNESS[native.plainness(values, _PLAIN)]
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    if any([_is_wrapped(t) for t in tensors]):
+        return Plainness.WRAPPED
+    return Plainness.WANTS_GRADIENT if any([t.requires_grad for t in tensors]) else Plainness.PLAIN
+
+
+_PLAINNESS = tuple(Plainness)
+
+
+def _is_wrapped(t: Tensor) -> bool:
+    return (type(t) not in _PLAIN or torch._C._functorch.is_functorch_wrapped_tensor(t) or t.is_neg()
+            or t.layout != torch.strided)
+
+
+def plainly_alike(tensors: dict[str, Tensor]) -> bool:
+    """Whether these are plain float tensors of one shape, dtype and device, so that `alike` and the like would pass.
+
+    False tells nothing: so it is in code that is being compiled and where there is no native module.
+    """
+    native = None if torch.compiler.is_compiling() else _loading.load()[0]
+    return native is not None and native.alike(tuple(tensors.values()), _PLAIN)
+
+
+def alike(tensors: dict[str, Tensor], *sides: tuple[str, ...]) -> None:
+    """Float tensors of one shape and device; those of one side (names) of one dtype."""
+    if not plainly_alike(tensors):
+        RULES.alike(tensors, *sides)
+
 
 is_tensor = RULES.is_array
 is_float = RULES.is_float
 is_integer = RULES.is_integer
 same_device = RULES.same_device
-alike = RULES.alike
 sets = RULES.sets
 per_set_index = RULES.per_set_index
 tables = RULES.tables
@@ -51,6 +96,10 @@ def seed_tensor(seed, device: torch.device) -> Tensor:
 
 def layout_values(rows: int, slots: int | None, offsets: Tensor | None, lengths: Tensor | None) -> None:
     _rules.layout_values(rows, slots, _values(offsets), _values(lengths))
+
+
+def width_of_noise(like: Tensor) -> None:
+    _rules.noise_values(0, like.shape[-1], None, None)
 
 
 def noise_values(sizes_at_most: int, width: int, set_index: Tensor | None, part_start: Tensor | None) -> None:

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from compvae_fast import backends
+from compvae_fast.ops import _checks
+from compvae_fast.ops._checks import Plainness
 
 NAMESPACE = "compvae_fast"
 _library = torch.library.Library(NAMESPACE, "DEF")
@@ -54,7 +56,7 @@ def parts(*names: str) -> tuple[Argument, ...]:
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
     """float64 where an input is, else float32."""
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    return torch.float64 if any([t.dtype == torch.float64 for t in tensors]) else torch.float32
 
 
 def wide_dtype(t: Tensor) -> torch.dtype:
@@ -66,7 +68,7 @@ def wide_dtype(t: Tensor) -> torch.dtype:
 class Operation:
     """What the package knows about one operation.
 
-    inputs: the differentiable arguments; arguments: the others, in order; outputs: the kinds of what it returns;
+    inputs: the differentiable arguments; arguments: the others, tensors first; outputs: the kinds of what it returns;
     saved: the kinds of what it leaves for the backward pass beside the inputs; describe(**arguments, save=) gives
     (shape, dtype) of each output and each saved tensor; check_values(**arguments) looks at values of index tensors
     on the CPU, before any memory is touched.
@@ -83,6 +85,8 @@ class Operation:
     # made from the above: torch.ops.compvae_fast.name (*all_arguments, save, backend), name_backward (*gradients,
     # *all_arguments, *saved, needs, backend), and the autograd.Functions around them and around what they run
     names: tuple[str, ...] = field(init=False)
+    count_tensors: int = field(init=False)  # arguments that are tensors or None; after them come options
+    index_places: tuple[int, ...] = field(init=False)  # of the tensors whose values are checked
     raw: torch._ops.OpOverload = field(init=False)
     raw_backward: torch._ops.OpOverload = field(init=False)
     function: type[torch.autograd.Function] = field(init=False)
@@ -90,6 +94,11 @@ class Operation:
 
     def __post_init__(self):
         object.__setattr__(self, "names", tuple(a.name for a in self.all_arguments))
+        tensors = [_TYPES[a.kind].startswith("Tensor") for a in self.all_arguments]
+        assert tensors == sorted(tensors, reverse=True), f"{self.name}: options before tensors"
+        object.__setattr__(self, "count_tensors", sum(tensors))
+        object.__setattr__(self, "index_places", tuple(
+            i for i, a in enumerate(self.all_arguments) if i >= len(self.inputs) and tensors[i] and a.kind != "seed"))
         _register(self)
         object.__setattr__(self, "raw", getattr(torch.ops.compvae_fast, self.name).default)
         object.__setattr__(self, "raw_backward", getattr(torch.ops.compvae_fast, self.name + "_backward").default)
@@ -110,9 +119,9 @@ class Operation:
         inputs = values[: len(self.inputs)]
         # Compiled code chooses the backend when it runs; eager code hands the choice on to the backward pass.
         backend = "" if torch.compiler.is_compiling() else _chosen(self, values)
-        if backend and _nobody_watches(values):
-            if torch.is_grad_enabled() and any([v.requires_grad for v in inputs]):
-                return self.apply_plainly(*inputs, values[len(inputs) :], backend)
+        if backend and _nobody_watches() and (plainness := _checks.plainness(values)):
+            if plainness is Plainness.WANTS_GRADIENT and torch.is_grad_enabled():
+                return self.apply_plainly(*inputs, values, backend)
             outputs = self.forward(values, False, backend)
         elif _may_be_differentiated(inputs):
             outputs = self.function.apply(*_apart(values), True, backend)
@@ -122,7 +131,8 @@ class Operation:
 
     def forward(self, values: Sequence, save: bool, backend: str) -> tuple[Tensor, ...]:
         """The outputs and what is saved, by a backend; values of all arguments in order. Records no gradient."""
-        self.check_values(**self.named(values))
+        if any([values[i] is not None for i in self.index_places]):
+            self.check_values(**self.named(values))
         if backend == "reference":
             return _reference_forward(self, values, save)
         return _as_tuple(backends.implementation(backend, self.name).forward(*values, save))
@@ -162,19 +172,11 @@ def _as_results(results: Sequence) -> Any:
     return tuple(results) if len(results) > 1 else results[0]
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
-
-
-def _nobody_watches(values: Sequence) -> bool:
-    """Whether a call outside compiled code may pass the dispatcher by: no transform, mode or subclass waits for it."""
+def _nobody_watches() -> bool:
+    """Whether a call outside compiled code on plain tensors may pass the dispatcher by: no transform or mode is on."""
     return (torch._C._functorch.peek_interpreter_stack() is None and not torch._C._len_torch_dispatch_stack()
             and not torch._C._len_torch_function_stack() and forward_ad._current_level < 0
-            and not torch.jit.is_tracing() and not any([_is_wrapped(v) for v in values if isinstance(v, Tensor)]))
-
-
-def _is_wrapped(t: Tensor) -> bool:
-    """Whether a tensor is more than its own numbers: a subclass, or what a transform, maybe ended, made of it."""
-    return type(t) not in _PLAIN or torch._C._functorch.is_functorch_wrapped_tensor(t)
+            and torch._C._get_tracing_state() is None)
 
 
 def _may_be_differentiated(inputs: Sequence[Tensor]) -> bool:
@@ -269,7 +271,7 @@ def _make_guard(operation: str, name: str):
 
 def _make_function(operation: Operation) -> type[torch.autograd.Function]:
     count_in, count_out, count_all = len(operation.inputs), len(operation.outputs), len(operation.all_arguments)
-    raw, raw_backward = operation.raw, operation.raw_backward
+    count_tensors, raw, raw_backward = operation.count_tensors, operation.raw, operation.raw_backward
     once = _make_once(operation)
 
     class Function(torch.autograd.Function):
@@ -282,11 +284,11 @@ def _make_function(operation: Operation) -> type[torch.autograd.Function]:
         @staticmethod
         def setup_context(ctx, inputs, output):
             ctx.mark_non_differentiable(*output[count_out:])
-            _remember(ctx, inputs[:count_all], output[count_out:], inputs[-1])
+            _remember(ctx, count_tensors, inputs[:count_all], output[count_out:], inputs[-1])
 
         @staticmethod
         def backward(ctx, *gradients):
-            values, saved = _remembered(ctx)
+            values, saved = _remembered(ctx, count_tensors)
             needs = list(ctx.needs_input_grad[:count_in])
             # Grad mode is on where a graph of the backward pass is being made: torch.func.grad always makes one.
             run = once.apply if torch.is_grad_enabled() and not torch.compiler.is_compiling() else raw_backward
@@ -298,42 +300,42 @@ def _make_function(operation: Operation) -> type[torch.autograd.Function]:
     return Function
 
 
-def _remember(ctx, values: Sequence, saved: Sequence[Tensor], backend: str) -> None:
-    """Leaves a call's arguments and what it saved for the backward pass."""
+def _remember(ctx, count_tensors: int, values: tuple, saved: Sequence[Tensor], backend: str) -> None:
+    """Leaves a call's arguments, options behind tensors, and what it saved for the backward pass."""
     ctx.set_materialize_grads(False)
-    ctx.is_tensor = [isinstance(v, Tensor) for v in values]
-    ctx.plain = [v for v in values if not isinstance(v, Tensor)]
-    ctx.backend = backend
-    ctx.save_for_backward(*[v for v in values if isinstance(v, Tensor)], *saved)
+    ctx.options, ctx.backend = values[count_tensors:], backend
+    ctx.save_for_backward(*values[:count_tensors], *saved)
 
 
-def _remembered(ctx) -> tuple[list, list[Tensor]]:
-    tensors, plain = iter(ctx.saved_tensors), iter(ctx.plain)
-    return [next(tensors if is_tensor else plain) for is_tensor in ctx.is_tensor], list(tensors)
+def _remembered(ctx, count_tensors: int) -> tuple[tuple, tuple[Tensor, ...]]:
+    kept = ctx.saved_tensors
+    return kept[:count_tensors] + ctx.options, kept[count_tensors:]
 
 
 def _make_plain_function(operation: Operation) -> type[torch.autograd.Function]:
-    """The same for eager calls under no transform, at less cost; arguments: the inputs, the others, the backend."""
-    count_in, count_out = len(operation.inputs), len(operation.outputs)
+    """The same for eager calls under no transform, at less cost; arguments: the inputs, all arguments, the backend."""
+    count_in, count_out, count_tensors = len(operation.inputs), len(operation.outputs), operation.count_tensors
     once = _make_once(operation)
 
     class Plain(torch.autograd.Function):
         @staticmethod
         def forward(ctx, *arguments):
-            *inputs, others, backend = arguments
-            values = (*inputs, *others)
+            values, backend = arguments[count_in:]
             outputs = operation.forward(values, True, backend)
-            _remember(ctx, values, outputs[count_out:], backend)
+            _remember(ctx, count_tensors, values, outputs[count_out:], backend)
             return outputs[:count_out]
 
         @staticmethod
         def backward(ctx, *gradients):
-            values, saved = _remembered(ctx)
+            values, saved = _remembered(ctx, count_tensors)
             needs = list(ctx.needs_input_grad[:count_in])
+            arguments = (*gradients, *values, *saved, needs, ctx.backend)
             if torch.is_grad_enabled():
-                results = _as_tuple(once.apply(*gradients, *values, *saved, needs, ctx.backend))
-            else:
+                results = _as_tuple(once.apply(*arguments))
+            elif _checks.plainness(gradients):
                 results = operation.backward(gradients, values, saved, needs, ctx.backend)
+            else:
+                results = _as_tuple(operation.raw_backward(*arguments))
             wanted = [r if need else None for r, need in zip(results, needs)]
             return *wanted, None, None
 

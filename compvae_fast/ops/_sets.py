@@ -20,8 +20,10 @@ def parts_of_sets(tensors: dict[str, Tensor], offsets: Tensor | None, lengths: T
 
     Gives (tensors, ragged where they were nested; offsets; the number of sets; a function that nests a result again).
     """
-    tensors, offsets, nest = unnested(tensors, offsets, lengths)
-    _checks.alike(tensors, *sides)
+    nest = _as_it_is
+    if not _checks.plainly_alike(tensors):
+        tensors, offsets, nest = unnested(tensors, offsets, lengths)
+        _checks.RULES.alike(tensors, *sides)
     first = next(iter(tensors))
     return tensors, offsets, _checks.sets(first, tensors[first], offsets, lengths), nest
 
@@ -30,6 +32,7 @@ def noise_of_sets(
     like: Tensor, count: int, seed: int | Tensor | None, set_index: Tensor | None, part_start: Tensor | None
 ) -> Tensor:
     """Checks what tells the noise of a draw; gives the seed as a tensor."""
+    _checks.width_of_noise(like)
     _checks.per_set_index("set_index", set_index, count, like)
     _checks.per_set_index("part_start", part_start, count, like)
     return _checks.seed_tensor(seed, like.device)
@@ -76,7 +79,7 @@ def layout_check(first: str, draws: bool = False) -> Callable[..., None]:
         like = named[first]
         if offsets is not None or lengths is not None:
             _checks.layout_values(like.shape[0], None if offsets is not None else like.shape[1], offsets, lengths)
-        if draws and (set_index is not None or part_start is not None or like.shape[-1] > _checks.MAX_COORDINATES):
+        if draws and (set_index is not None or part_start is not None):
             _checks.noise_values(like.shape[0] if offsets is not None else like.shape[1], like.shape[-1], set_index,
                                  part_start)
 

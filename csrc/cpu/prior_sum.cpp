@@ -115,9 +115,10 @@ class CollapsedDraw {
              double* slope) {
         rows_.prepare(tables, place, 1.0);
         alignas(64) double mean[BLOCK] = {}, variance[BLOCK] = {}, eps[BLOCK], by_variance[BLOCK];
-        for (int64_t e = classes.offsets[place.set]; e < classes.offsets[place.set + 1]; ++e) {
-            const auto row = rows_.row(tables, classes.members[e], 0);
-            const double n = double(classes.weights[e]);
+        for (int64_t e = classes.begin(place.set); e < classes.end(place.set); ++e) {
+            const double n = double(classes.weight(place.set, e));
+            if (n == 0) continue;
+            const auto row = rows_.row(tables, classes.member(e), 0);
             for (int i = 0; i < BLOCK; ++i) {
                 mean[i] += n * row.mean[i];
                 variance[i] += n * row.spread[i];
@@ -146,16 +147,17 @@ class Gradient {
   public:
     void run(const Sets& sets, const Place& place, const Tables& tables, const Groups& sets_of, const Tensor& grad_w,
              const double* slope, const Tables& grad) {
-        const int64_t c = place.set, first = sets_of.offsets[c], end = sets_of.offsets[c + 1];
-        double to_mean[BLOCK] = {}, to_spread[BLOCK] = {}, logvar[BLOCK];
+        const int64_t c = place.set;
+        alignas(64) double to_mean[BLOCK] = {}, to_spread[BLOCK] = {}, logvar[BLOCK] = {};
         int64_t set = -1;
-        for (int64_t e = first; e < end; ++e) {
-            const bool another = sets_of.members[e] != set;
-            set = sets_of.members[e];
+        for (int64_t e = sets_of.begin(c); e < sets_of.end(c); ++e) {
+            const double n = slope ? double(sets_of.weight(c, e)) : 1;
+            if (n == 0) continue;
+            const bool another = sets_of.member(e) != set;
+            set = sets_of.member(e);
             if (another) read_block(grad_w, Place{set, place.coordinate, place.width}, grad_w_);
             if (slope) {
                 const double* by_variance = slope + set * sets.width + place.coordinate;
-                const double n = double(sets_of.weights[e]);
                 for (int i = 0; i < place.width; ++i) {
                     to_mean[i] += n * grad_w_[i];
                     to_spread[i] += n * grad_w_[i] * by_variance[i];
@@ -169,11 +171,13 @@ class Gradient {
                 }
             }
         }
-        if (first < end) {  // else its tables do not matter, be they NaN
+        if (set >= 0) {  // else its tables do not matter, be they NaN
             read_row(address(tables.logvar, 0, c, place.coordinate), tables.logvar.dtype,
                      tables.logvar.stride_coordinate, place.width, logvar);
-            for (int i = 0; i < place.width; ++i)
-                to_spread[i] *= slope ? std::exp(logvar[i]) : 0.5 * std::exp(0.5 * logvar[i]);
+            using V = typename Simd<double>::V;
+            const double scale = slope ? 1 : 0.5;
+            for (int i = 0; i < BLOCK; i += Simd<double>::N)
+                store(to_spread + i, load<V>(to_spread + i) * (exp(load<V>(logvar + i) * scale) * scale));
         }
         if (grad.mu.data)
             write_row(address(grad.mu, 0, c, place.coordinate), grad.mu.dtype, grad.mu.stride_coordinate, place.width,

@@ -10,6 +10,8 @@ import importlib
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
+
 from compvae_fast import native
 from compvae_fast.kernels.numba.compiling import kernel
 from compvae_fast.kernels.numba.memory import read_float64, write_float32, write_float64
@@ -50,12 +52,12 @@ def _join(count, per_set, scratch, out, is_float64):
             write_float32(out + 4 * b, sum_)
 
 
-def join(sets_arguments: tuple[int, ...], per_set: int, scratch: int, out: tuple[int, int, int, int, int]) -> None:
-    """out[b] = the sum of set b's numbers in scratch [B, per_set], in their order; out [B] float32 or float64."""
+def scratch_for(sets_arguments: tuple[int, ...], step: int = BLOCK) -> np.ndarray:
+    """Working memory of a call: one float64 for each set and block of `step` coordinates, [B, blocks]."""
+    return np.empty((sets_arguments[0], -(-sets_arguments[2] // step)))
+
+
+def join(scratch: np.ndarray, out: tuple[int, int, int, int, int]) -> None:
+    """out[b] = the sum of set b's numbers in scratch [B, blocks], in their order; out [B] float32 or float64."""
     address, dtype, *_ = out
-    _join(sets_arguments[0], per_set, scratch, address, dtype == 1)
-
-
-def join_blocks(sets_arguments: tuple[int, ...], scratch: int, out: tuple[int, int, int, int, int]) -> None:
-    """The same where there is one number for each set and block of coordinates."""
-    join(sets_arguments, -(-sets_arguments[2] // BLOCK), scratch, out)
+    _join(*scratch.shape, scratch.ctypes.data, address, dtype == 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from compvae_fast.kernels.numba.calls import adapted, join_blocks, run_places
+from compvae_fast.kernels.numba.calls import adapted, join, run_places, scratch_for
 from compvae_fast.kernels.numba.compiling import inlined, kernel, plain
 from compvae_fast.kernels.numba.elementary import exp, log
 from compvae_fast.kernels.numba.memory import load, store, write_float64
@@ -212,9 +212,10 @@ def _write_gradients(kind, unit, column, at, n, g, inputs, outputs):
         store(row_at(to_logits, k) + at, g * by_logit)
 
 
-def correlated_normal_log_prob_forward(sets, w, inputs, density, stats, scratch, scaled):
-    run_places(_forward, sets, FLOAT64, (not scaled,), tensor(w), posterior(inputs), stats, scratch)
-    join_blocks(sets, scratch, density)
+def correlated_normal_log_prob_forward(sets, w, inputs, density, stats, scaled):
+    scratch = scratch_for(sets)
+    run_places(_forward, sets, FLOAT64, (not scaled,), tensor(w), posterior(inputs), stats, scratch.ctypes.data)
+    join(scratch, density)
 
 
 def correlated_normal_log_prob_backward(sets, w, inputs, grad, stats, grad_w, gradients, scaled):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from compvae_fast.kernels.numba.calls import adapted, join_blocks, kind_of, run_places
+from compvae_fast.kernels.numba.calls import adapted, join, kind_of, run_places, scratch_for
 from compvae_fast.kernels.numba.compiling import kernel, plain
 from compvae_fast.kernels.numba.elementary import exp
 from compvae_fast.kernels.numba.memory import load, store, write_float64
@@ -169,10 +169,12 @@ def _write_gradients(kind, unit, memory, column, n, g_density, inputs, outputs):
         store(row_at(to_logits, k) + at, rho * (g_density - of_set.noise * centred))
 
 
-def correlated_normal_rsample_forward(sets, inputs, w, log_density, stats, scratch, scaled, float64):
-    run_places(_forward, sets, kind_of(float64), (not scaled,), posterior(inputs), tensor(w), stats, scratch)
+def correlated_normal_rsample_forward(sets, inputs, w, log_density, stats, scaled, float64):
+    scratch = scratch_for(sets)
+    run_places(_forward, sets, kind_of(float64), (not scaled,), posterior(inputs), tensor(w), stats,
+               scratch.ctypes.data)
     if log_density is not None:
-        join_blocks(sets, scratch, log_density)
+        join(scratch, log_density)
 
 
 def correlated_normal_rsample_backward(sets, inputs, grad_w, grad_log_density, stats, gradients, scaled, float64):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from numba.extending import overload
 
-from compvae_fast.kernels.numba.calls import adapted, join
+from compvae_fast.kernels.numba.calls import adapted, join, scratch_for
 from compvae_fast.kernels.numba.compiling import inlined, kernel
 from compvae_fast.kernels.numba.memory import load, store, write_float64
 from compvae_fast.kernels.numba.places import (
@@ -133,9 +133,10 @@ def sum_of_terms(operation: str, value, gradient) -> list:
     _TERMS[operation] = value, gradient
     term = Choice(operation)
 
-    def forward(sets_arguments, inputs, out, scratch: int, float64: bool) -> None:
-        _run(_sum, sets_arguments, float64, term, inputs, scratch)
-        join(sets_arguments, _segments_of(sets_arguments[2]), scratch, out)
+    def forward(sets_arguments, inputs, out, float64: bool) -> None:
+        scratch = scratch_for(sets_arguments, _SEGMENT)
+        _run(_sum, sets_arguments, float64, term, inputs, scratch.ctypes.data)
+        join(scratch, out)
 
     def backward(sets_arguments, inputs, grad_out, gradients, float64: bool) -> None:
         _run(_differentiate, sets_arguments, float64, term, inputs, tensor(grad_out), _four(gradients, None))

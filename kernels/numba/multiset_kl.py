@@ -4,8 +4,8 @@ from compvae_fast.kernels.numba import posterior_kl
 from compvae_fast.kernels.numba.calls import adapted
 
 
-def multiset_kl_forward(sets, inputs, kl, stats, scratch, scaled, float64):
-    posterior_kl.forward(False, sets, inputs, None, kl, stats, scratch, scaled, float64)
+def multiset_kl_forward(sets, inputs, kl, stats, scaled, float64):
+    posterior_kl.forward(False, sets, inputs, None, kl, stats, scaled, float64)
 
 
 def multiset_kl_backward(sets, inputs, grad_kl, stats, gradients, scaled, float64):

@@ -4,7 +4,7 @@ pass over the inputs: posterior_sum_and_kl and multiset_kl."""
 from __future__ import annotations
 
 from compvae_fast.kernels.numba import multiset
-from compvae_fast.kernels.numba.calls import join_blocks, kind_of, run_places
+from compvae_fast.kernels.numba.calls import join, kind_of, run_places, scratch_for
 from compvae_fast.kernels.numba.compiling import kernel, plain
 from compvae_fast.kernels.numba.elementary import exp, exp_excess
 from compvae_fast.kernels.numba.memory import load, store, write_float64
@@ -161,9 +161,11 @@ def _write_chunk(kind, unit, draw, memory, at, n, size, g, inputs, outputs):
         store(row_at(to_logvar_p, k) + at, 0.5 * g * by_logvar_p)
 
 
-def forward(draw: bool, sets, inputs, w_sum, kl, stats: int, scratch: int, scaled: bool, float64: bool):
-    run_places(_forward, sets, kind_of(float64), (not scaled, draw), posterior(inputs), tensor(w_sum), stats, scratch)
-    join_blocks(sets, scratch, kl)
+def forward(draw: bool, sets, inputs, w_sum, kl, stats: int, scaled: bool, float64: bool):
+    scratch = scratch_for(sets)
+    run_places(_forward, sets, kind_of(float64), (not scaled, draw), posterior(inputs), tensor(w_sum), stats,
+               scratch.ctypes.data)
+    join(scratch, kl)
 
 
 def backward(draw: bool, sets, inputs, grad_w, grad_kl, stats: int, gradients, scaled: bool, float64: bool):

@@ -4,8 +4,8 @@ from compvae_fast.kernels.numba import posterior_kl
 from compvae_fast.kernels.numba.calls import adapted
 
 
-def posterior_sum_and_kl_forward(sets, inputs, w_sum, kl, stats, scratch, scaled, float64):
-    posterior_kl.forward(True, sets, inputs, w_sum, kl, stats, scratch, scaled, float64)
+def posterior_sum_and_kl_forward(sets, inputs, w_sum, kl, stats, scaled, float64):
+    posterior_kl.forward(True, sets, inputs, w_sum, kl, stats, scaled, float64)
 
 
 def posterior_sum_and_kl_backward(sets, inputs, grad_w, grad_kl, stats, gradients, scaled, float64):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from compvae_fast.kernels.numba.calls import adapted, join_blocks, kind_of, run_places
+from compvae_fast.kernels.numba.calls import adapted, join, kind_of, run_places, scratch_for
 from compvae_fast.kernels.numba.compiling import inlined, kernel, plain
 from compvae_fast.kernels.numba.elementary import exp
 from compvae_fast.kernels.numba.memory import load, load_float64, store, write_float64
@@ -239,9 +239,11 @@ def _write_gradients(kind, unit, path, memory, column, n, g, inputs, outputs):
         store(row_at(to_logvar_p, k) + at, 0.5 * g * (p.y * by_prior - 1.0))
 
 
-def posterior_sum_and_log_ratio_forward(sets, inputs, w_sum, ratio, stats, scratch, scaled, float64):
-    run_places(_forward, sets, kind_of(float64), (not scaled,), posterior(inputs), tensor(w_sum), stats, scratch)
-    join_blocks(sets, scratch, ratio)
+def posterior_sum_and_log_ratio_forward(sets, inputs, w_sum, ratio, stats, scaled, float64):
+    scratch = scratch_for(sets)
+    run_places(_forward, sets, kind_of(float64), (not scaled,), posterior(inputs), tensor(w_sum), stats,
+               scratch.ctypes.data)
+    join(scratch, ratio)
 
 
 def posterior_sum_and_log_ratio_backward(sets, inputs, grad_w, grad_ratio, stats, gradients, scaled, float64, path):

@@ -45,12 +45,16 @@ class Tables(NamedTuple):
 
 class Groups(NamedTuple):
     """Members of each group: the classes of a set with their counts, or the sets of a class, each with a part or a
-    count. Addresses of int64."""
+    count. Addresses of int64. Without offsets and members, every group has all members, 0..total-1, in their order;
+    counts of 0 stand for nothing."""
 
     offsets: int  # [groups + 1]
     members: int
     parts: int  # index of the part within its set
     weights: int  # how many parts
+    total: int = 0
+    stride_group: int = 0  # of the weights
+    stride_member: int = 1
 
 
 # Rows of working memory: of the tables, two per class where there are few, else two per part of a chunk
@@ -121,6 +125,26 @@ def _add_chunk(kind, memory, column, n, label, by_class):
     store(sums, load_float64(kind, sums) + to_float64(total))
 
 
+@inlined
+def _begin(groups, group):
+    return read_int64(groups.offsets + 8 * group) if groups.offsets != 0 else 0
+
+
+@inlined
+def _end(groups, group):
+    return read_int64(groups.offsets + 8 * group + 8) if groups.offsets != 0 else groups.total
+
+
+@inlined
+def _member(groups, e):
+    return read_int64(groups.members + 8 * e) if groups.members != 0 else e
+
+
+@inlined
+def _weight(groups, group, e):
+    return float(read_int64(groups.weights + 8 * (group * groups.stride_group + e * groups.stride_member)))
+
+
 @kernel
 def _draw_collapsed(kind, sets, tables, groups, w_sum, slope, queue, memory):
     """One draw from N(sum_c n_c mu_c, V = sum_c n_c sigma_c^2); leaves dw~/dV in slope [B, D] where that is wanted."""
@@ -129,8 +153,10 @@ def _draw_collapsed(kind, sets, tables, groups, w_sum, slope, queue, memory):
         place = _place_by_coordinate(sets, index, memory)
         known = _read_tables(kind, tables, place, 1.0, known)
         clear_rows(kind, memory + _SUM, 2)
-        for e in range(read_int64(groups.offsets + 8 * place.set), read_int64(groups.offsets + 8 * place.set + 8)):
-            row, n = read_int64(groups.members + 8 * e), float(read_int64(groups.weights + 8 * e))
+        for e in range(_begin(groups, place.set), _end(groups, place.set)):
+            row, n = _member(groups, e), _weight(groups, place.set, e)
+            if n == 0.0:
+                continue
             if tables.classes > _KEPT:
                 _read_class(kind, tables, place, row, 1.0, 0)
                 row = 0
@@ -163,17 +189,19 @@ def _differentiate(kind, sets, tables, groups, grad_w, slope, wanted, queue, mem
     while index < places_of(per_class):
         place = place_at(per_class, index, memory)
         clear_rows(FLOAT64, memory + _TO_MEAN, 2)
-        first, end = read_int64(groups.offsets + 8 * place.set), read_int64(groups.offsets + 8 * place.set + 8)
         set_, part_high = -1, -1
-        for e in range(first, end):
-            is_another = read_int64(groups.members + 8 * e) != set_
-            set_ = read_int64(groups.members + 8 * e)
+        for e in range(_begin(groups, place.set), _end(groups, place.set)):
+            n = _weight(groups, place.set, e) if collapsed else 1.0
+            if n == 0.0:
+                continue
+            is_another = _member(groups, e) != set_
+            set_ = _member(groups, e)
             of_set = place_of(sets, set_, place.coordinate, memory)
             if is_another:
                 read_block(kind, of_set, grad_w, memory + _GRAD_W)
             if collapsed:
                 read_block(kind, of_set, slope, memory + NOISE)
-                _add_entry(kind, memory, float(read_int64(groups.weights + 8 * e)))
+                _add_entry(kind, memory, n)
             else:
                 seed, in_noise = seed_of(sets, set_), index_of(sets, set_)
                 part = start_of(sets, set_) + read_int64(groups.parts + 8 * e)
@@ -181,8 +209,8 @@ def _differentiate(kind, sets, tables, groups, grad_w, slope, wanted, queue, mem
                     part_high = part >> 32
                     prepare_block(seed, in_noise, place.coordinate, part_high, memory + HOISTED)
                 fill_block(kind, seed, in_noise, part, memory + HOISTED, memory + NOISE)
-                _add_entry(kind, memory, 1.0)
-        if first < end:  # else its tables do not matter, be they NaN
+                _add_entry(kind, memory, n)
+        if set_ >= 0:  # else its tables do not matter, be they NaN
             read_row(FLOAT64, tables.logvar, address_of(tables.logvar, 0, place.set, place.coordinate), place.width,
                      memory + _LOGVAR, memory + RAW)
             for at in range(memory, memory + ROW, 8 * count_of(FLOAT64)):

@@ -152,20 +152,24 @@ inline Call drawn_prior_sum() {
     }};
 }
 
-inline Call collapsed_prior_sum() {
-    return {"prior_sum collapsed", [](const Kernels& k, Run& r) {
+// Groups sorted, as labels are counted, or all members in each with numbers that may be 0, as counts come.
+inline Call collapsed_prior_sum(bool sorted) {
+    return {sorted ? "prior_sum collapsed" : "prior_sum of counts", [=](const Kernels& k, Run& r) {
         Grouped by_set, by_class;
+        std::vector<int64_t> counts;
         const auto count = [&](int64_t b, int64_t c) {
             int64_t n = 0;
             for (int64_t i = 0; i < r.example().sizes[size_t(b)]; ++i) n += label_of(b, i) == c;
             return n;
         };
         for (int64_t b = 0; b < r.sets.count; by_set.close(), ++b)
-            for (int64_t c = 0; c < CLASSES; ++c)
-                if (const int64_t n = count(b, c)) {
+            for (int64_t c = 0; c < CLASSES; ++c) {
+                counts.push_back(count(b, c));
+                if (const int64_t n = counts.back()) {
                     by_set.members.push_back(c);
                     by_set.weights.push_back(n);
                 }
+            }
         for (int64_t c = 0; c < CLASSES; by_class.close(), ++c)
             for (int64_t b = 0; b < r.sets.count; ++b)
                 if (const int64_t n = count(b, c)) {
@@ -174,8 +178,12 @@ inline Call collapsed_prior_sum() {
                 }
         const Tables tables = {r.table(CLASSES), r.table(CLASSES), CLASSES};
         double* slope = r.doubles(r.sets.count * r.sets.width);
-        k.prior_sum_collapsed_forward(r.sets, tables, by_set.in(r, true), r.out_per_set(r.sets.width, r.wide()), slope);
-        k.prior_sum_backward(r.sets, tables, by_class.in(r, true), r.per_set(r.sets.width, r.wide()), slope,
+        const int64_t* weights = r.integers(counts);
+        const Groups classes = sorted ? by_set.in(r, true) : Groups{nullptr, nullptr, nullptr, weights, CLASSES, CLASSES, 1};
+        const Groups sets = sorted ? by_class.in(r, true)
+                                   : Groups{nullptr, nullptr, nullptr, weights, r.sets.count, 1, CLASSES};
+        k.prior_sum_collapsed_forward(r.sets, tables, classes, r.out_per_set(r.sets.width, r.wide()), slope);
+        k.prior_sum_backward(r.sets, tables, sets, r.per_set(r.sets.width, r.wide()), slope,
                              {r.out_table(CLASSES), r.out_table(CLASSES), CLASSES}, true);
     }};
 }
@@ -230,7 +238,8 @@ inline std::vector<Call> all_calls() {
     for (const int coupling : {0, 1})
         for (Call& call : posterior_calls(coupling)) calls.push_back(call);
     calls.push_back(drawn_prior_sum());
-    calls.push_back(collapsed_prior_sum());
+    calls.push_back(collapsed_prior_sum(true));
+    calls.push_back(collapsed_prior_sum(false));
     calls.push_back(product_of_experts(true, false));
     calls.push_back(product_of_experts(false, false));
     calls.push_back(product_of_experts(true, true));

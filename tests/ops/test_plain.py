@@ -1,0 +1,104 @@
+"""Tensors that are more than the numbers in their memory: a call that passes the dispatcher by must know them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from compvae_fast import _loading, native
+from compvae_fast.ops import _checks
+from compvae_fast.ops._checks import Plainness
+
+from .calls import CALLS
+
+
+class Subclass(torch.Tensor):
+    pass
+
+
+def negated(x: torch.Tensor) -> torch.Tensor:
+    """The same numbers, but the memory holds their negatives: the imaginary part of a conjugate."""
+    view = torch.complex(torch.zeros_like(x), -x).conj().imag
+    assert view.is_neg() and torch.equal(view, x)
+    return view
+
+
+def left_by(transform) -> torch.Tensor:
+    """What a transform, now ended, made of a tensor."""
+    seen = []
+    transform(lambda x: (seen.append(x), x.sum())[1])(torch.ones(2, 3))
+    return seen[0]
+
+
+WRAPPED = {
+    "a subclass": lambda: torch.ones(3).as_subclass(Subclass),
+    "negated": lambda: negated(torch.ones(3)),
+    "of torch.func.grad": lambda: left_by(torch.func.grad),
+    "of torch.vmap": lambda: left_by(torch.vmap),
+    "of torch.func.functionalize": lambda: left_by(torch.func.functionalize),
+    "sparse": lambda: torch.eye(3).to_sparse(),
+}
+WITHOUT_MEMORY = {
+    "meta": lambda: torch.ones(3, device="meta"),
+    "zeros that are not there": lambda: torch._efficientzerotensor(3),
+}
+PLAIN = {
+    "a tensor": lambda: torch.ones(3),
+    "an empty one": lambda: torch.ones(0, 3),
+    "a strided view": lambda: torch.ones(4, 3)[::2].t(),
+    "a parameter that is fixed": lambda: torch.nn.Parameter(torch.ones(3), requires_grad=False),
+    "labels": lambda: torch.arange(3),
+}
+
+
+@pytest.fixture(params=["with the native module", "without"])
+def module(request, monkeypatch):
+    if request.param == "without":
+        monkeypatch.setattr(_loading, "load", lambda name="_native": (None, "for a test"))
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_wrapped_tensors_are_known(module, kind):
+    assert _checks.plainness((torch.ones(3), None, WRAPPED[kind](), "scaled", True)) is Plainness.WRAPPED
+
+
+@pytest.mark.parametrize("kind", WITHOUT_MEMORY)
+def test_tensors_without_memory_are_known(kind):
+    assert _checks.plainness((WITHOUT_MEMORY[kind](),)) is Plainness.WRAPPED
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_plain_tensors_are_known(module, kind):
+    assert _checks.plainness((PLAIN[kind](), None, "scaled", True)) is Plainness.PLAIN
+    wanting = torch.ones(3, requires_grad=True)
+    assert _checks.plainness((PLAIN[kind](), wanting, None)) is Plainness.WANTS_GRADIENT
+
+
+@pytest.mark.parametrize("kind", [*WRAPPED, *WITHOUT_MEMORY])
+def test_no_wrapped_tensor_passes_for_plain_ones(kind):
+    other = {**WRAPPED, **WITHOUT_MEMORY}[kind]()
+    assert not _checks.plainly_alike({"first": torch.ones(other.shape), "second": other}) or kind == "negated"
+
+
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_negated_numbers(call):
+    """As inputs and as gradients of the outputs."""
+
+    def results(kind):
+        inputs = [x.requires_grad_() for x in call.inputs(2, 4)]
+        outputs = call(*map(kind, inputs), **call.indices(2, 4))
+        upstream = [kind(torch.linspace(1, 2, o.numel(), dtype=o.dtype).reshape(o.shape)) for o in outputs]
+        return [*outputs, *torch.autograd.grad(outputs, inputs, upstream)]
+
+    for plain, turned in zip(results(torch.clone), results(negated)):
+        assert torch.equal(plain, turned)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_the_native_module_describes_tensors_as_python_does(dtype, monkeypatch):
+    base = torch.zeros(4, 5, 6, dtype=dtype)
+    parts = (base, base[::2, :, 1::2], base.transpose(0, 2), base[1], base[:0], None, torch.nn.Parameter(base[:, 1]))
+    sets = (base[:, 0], base[:, 0].t(), base[0, 0], base[:, 1, 2], base[:0, 0], None)
+    described = native.rows(*parts), native.per_set(*sets)
+    monkeypatch.setattr(_loading, "load", lambda name="_native": (None, "for a test"))
+    assert described == (native.rows(*parts), native.per_set(*sets))
