@@ -79,7 +79,7 @@ def _index(name: str, value) -> Tensor:
     value = torch.tensor(value) if isinstance(value, int) else value
     value = _integers(name, value)
     if value.device.type == "cpu" and not _is_traced() and value.numel():
-        low, high = value.min().item(), value.max().item()
+        low, high = value.numpy().min(), value.numpy().max()
         if low < 0 or high >= _LIMITS[name]:
             raise IndexError(f"{name}: expected values in [0, {_LIMITS[name]}), got values in [{low}, {high}]")
     return value
@@ -120,7 +120,7 @@ def _draw(function: str, seed, sets, parts, coordinates) -> Tensor:
     if not isinstance(seed, Tensor):
         seed = torch.tensor(_as_int64(seed), device=device)
     try:
-        torch.broadcast_shapes(*(value.shape for value in indices.values()))
+        torch.broadcast_tensors(*indices.values())
     except RuntimeError:
         shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in indices.items())
         raise ValueError(f"sets, parts, coordinates: expected shapes that broadcast, got {shapes}") from None

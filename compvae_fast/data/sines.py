@@ -9,6 +9,7 @@ Source: paper section 4.2, thesis eq. 9.15.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -57,7 +58,17 @@ def amplitudes_and_phases(
 
 
 def basis(labels: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """cos and sin of 2 pi l t/T for every label, float64 [labels, 2, 200]."""
+    """cos and sin of 2 pi l t/T for every label, float64 [labels, 2, 200]; not to be written into."""
+    # what is made while a CUDA graph is captured is the graph's own, and not for others
+    return _basis(labels, device) if device is None or device.type != "cpu" else _kept_basis(labels)
+
+
+@functools.cache
+def _kept_basis(labels: tuple[int, int]) -> Tensor:
+    return _basis(labels, torch.device("cpu"))
+
+
+def _basis(labels: tuple[int, int], device: torch.device | None) -> Tensor:
     t = torch.arange(LENGTH, dtype=torch.float64, device=device)
     label = torch.arange(labels[0], labels[1] + 1, dtype=torch.float64, device=device)
     angle = (2 * math.pi / PERIOD) * torch.remainder(label[:, None] * t, PERIOD)

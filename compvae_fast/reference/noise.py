@@ -19,6 +19,8 @@ _ROUNDS = 10
 
 def _multiply(constant, word):
     """High and low 32-bit words of constant * word; int64 holds no 64-bit product, so word is split in halves."""
+    if isinstance(word, int):
+        return constant * word >> 32, constant * word & WORD
     low = constant * (word & 0xFFFF)
     middle = constant * (word >> 16) + (low >> 16)
     return middle >> 16, (middle & 0xFFFF) << 16 | (low & 0xFFFF)

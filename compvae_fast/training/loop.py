@@ -249,9 +249,9 @@ def draw_batch(config: TrainingConfig, step: int) -> Batch:
 
 def advance(state: TrainingState) -> None:
     """One step; skipped and counted where its objective or gradient is not finite or beyond the recipe's bound."""
-    config, recipe, model = state.config, state.config.recipe, state.model
+    config, recipe = state.config, state.config.recipe
     batch = draw_batch(config, state.step)
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [(buffer, buffer.clone()) for buffer in state.buffers]
     x, labels, layout = state.processes.share(batch)
     device = torch.device(config.device).type
     with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -263,10 +263,11 @@ def advance(state: TrainingState) -> None:
             progress=min(state.step / recipe.steps, 1.0),
         )
     terms = state.processes.mean(torch.stack([getattr(losses, name).detach() for name in TERMS]), recipe.batch)
-    state.optimiser.zero_grad()
+    for parameter in state.parameters:
+        parameter.grad = None
     if taken := _within(terms[TERMS.index("objective")].item(), recipe.skip_above):
         state.processes.objective(losses.objective, recipe.batch).backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(state.parameters, recipe.clip or math.inf)
         taken = math.isfinite(norm.item())
     if taken:
         set_learning_rate(state.optimiser, recipe.learning_rate(state.step))

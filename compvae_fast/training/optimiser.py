@@ -72,24 +72,24 @@ class AveragedWeights:
     """
 
     def __init__(self, model: nn.Module, decay: float | None) -> None:
-        self._model = model
+        self._parameters = list(model.parameters())
         self._decay = decay
         self._names = [name for name, _ in model.named_parameters()]
-        self._averages = [] if decay is None else [p.detach().clone() for p in model.parameters()]
+        self._averages = [] if decay is None else [p.detach().clone() for p in self._parameters]
 
     @torch.no_grad()
     def update(self, count: int) -> None:
         """Take the parameters in, after ``count`` earlier updates."""
         if self._decay is not None:
             decay = min(self._decay, (1 + count) / (10 + count))
-            torch._foreach_lerp_(self._averages, list(self._model.parameters()), 1 - decay)
+            torch._foreach_lerp_(self._averages, self._parameters, 1 - decay)
 
     @torch.no_grad()
     def update_if(self, taken: Tensor, count: Tensor) -> None:
         """The same where ``taken``, 0-d bool, after ``count`` earlier updates, 0-d float64; waits for no device."""
         if self._decay is not None:
             share = torch.where(taken, 1 - ((1 + count) / (10 + count)).clamp(max=self._decay), 0.0)
-            for average, parameter in zip(self._averages, self._model.parameters()):
+            for average, parameter in zip(self._averages, self._parameters):
                 average.lerp_(parameter, share.to(average.dtype))
 
     def tensors(self) -> dict[str, Tensor]:
