@@ -10,17 +10,21 @@ from pathlib import Path
 from types import ModuleType
 
 WORDS = {"_native": "native", "_cuda": "CUDA"}
+INTERFACE = 1  # of the compiled modules that this package calls, csrc/bindings.h
 
 
 @functools.cache
 def load(name: str = "_native") -> tuple[ModuleType | None, str]:
     """A compiled module, "_native" or "_cuda", or None and why it cannot be used."""
     try:
-        return importlib.import_module(f"compvae_fast.{name}"), ""
+        module = importlib.import_module(f"compvae_fast.{name}")
     except ModuleNotFoundError:
         return None, why_absent(Path(__file__).parent, name)
     except ImportError as error:
         return None, f"the {WORDS[name]} module cannot be loaded: {error}"
+    if getattr(module, "interface", 0) != INTERFACE:
+        return None, f"the {WORDS[name]} module was built from other sources than these: build it again"
+    return module, ""
 
 
 def reason_missing() -> str:

@@ -41,6 +41,7 @@ void advise_huge_pages(int64_t address, int64_t bytes) {
 
 PYBIND11_MODULE(_native, m) {
     m.doc() = "Native kernels of compvae_fast; no torch inside.";
+    m.attr("interface") = INTERFACE;
     m.def("instruction_set", [] { return kernels().name; });
     m.def("instruction_sets", &instruction_sets);
     m.def("use_instruction_set", &use_instruction_set);

@@ -13,6 +13,9 @@ namespace py = pybind11;
 
 namespace compvae {
 
+// Counts up where the functions or their arguments change; compvae_fast/_loading.py takes no module of another one.
+constexpr int INTERFACE = 1;
+
 inline int64_t integer(const py::tuple& t, int i) { return PyLong_AsLongLong(PyTuple_GET_ITEM(t.ptr(), i)); }
 
 template <class T>

@@ -63,6 +63,7 @@ py::tuple device_count() {
 
 PYBIND11_MODULE(COMPVAE_MODULE, m) {
     m.doc() = "CUDA kernels of compvae_fast; no torch inside.";
+    m.attr("interface") = INTERFACE;
     m.attr("runtime_version") = CUDART_VERSION;
     m.attr("arguments") = py::make_tuple("offsets", "lengths", "set_index", "part_start", "labels", "counts");
     m.def("device_count", &device_count, "(number of devices, why there is none)");

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,6 +55,15 @@ def test_every_backend_is_there_or_says_why():
     for name, backend in found.items():
         assert backend.name == name
         assert backend.available == (backend.reason == "")
+
+
+def test_a_module_built_from_other_sources_is_not_called(monkeypatch):
+    found = SimpleNamespace(interface=_loading.INTERFACE - 1)
+    monkeypatch.setitem(sys.modules, "compvae_fast._native", found)
+    assert _loading.load.__wrapped__()[0] is None
+    assert _loading.load.__wrapped__()[1].endswith("build it again")
+    found.interface += 1
+    assert _loading.load.__wrapped__() == (found, "")
 
 
 @pytest.fixture

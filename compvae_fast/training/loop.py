@@ -251,7 +251,7 @@ def advance(state: TrainingState) -> None:
     """One step; skipped and counted where its objective or gradient is not finite or beyond the recipe's bound."""
     config, recipe = state.config, state.config.recipe
     batch = draw_batch(config, state.step)
-    buffers = [(buffer, buffer.clone()) for buffer in state.buffers]
+    buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
     x, labels, layout = state.processes.share(batch)
     device = torch.device(config.device).type
     with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):

@@ -72,7 +72,7 @@ class AveragedWeights:
     """
 
     def __init__(self, model: nn.Module, decay: float | None) -> None:
-        self._parameters = list(model.parameters())
+        self._parameters: list[Tensor] = list(model.parameters())
         self._decay = decay
         self._names = [name for name, _ in model.named_parameters()]
         self._averages = [] if decay is None else [p.detach().clone() for p in self._parameters]

@@ -58,8 +58,7 @@ class TrainingState:
         self.config = config
         self.processes = processes
         self.model = initial_model(config)
-        # as lists: to look through the modules for them takes longer than the optimiser's kernel
-        self.parameters, self.buffers = list(self.model.parameters()), list(self.model.buffers())
+        self.parameters = list(self.model.parameters())  # to look for them takes longer than the optimiser's kernel
         self.losses = processes.losses_of(self.model)
         self.optimiser = make_optimiser(config.recipe, self.model, capturable=config.graphs)
         self.averages = AveragedWeights(self.model, config.recipe.averaging)

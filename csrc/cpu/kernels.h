@@ -1,7 +1,7 @@
 // The native operations of one instruction set. Each source in this folder defines its own in the namespace
 // COMPVAE_ISA; dispatch.cpp chooses a namespace at run time. `stats` is what the forward pass leaves for the backward
-// pass, `scratch` float64 working memory of the size that the operation's `_scratch` rule in Python gives; both may
-// hold anything on entry. A Tensor without data is an output that nobody wants or an input that is absent.
+// pass, `scratch` float64 working memory of the size that `scratch_for` in bindings.cpp gives; both may hold anything on
+// entry. A Tensor without data is an output that nobody wants or an input that is absent.
 #pragma once
 #include "../common/arguments.h"
 
