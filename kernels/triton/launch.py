@@ -1,9 +1,10 @@
-"""Launching kernels: the block of coordinates, warps and stages of each, measured once and kept.
+"""Launching kernels: the block of coordinates and warps of each, measured once and kept.
 
 The first call of a kernel on a kind of shape tries every choice on its own arguments, which the kernels only read but
 for outputs that they write whole, and waits for the device while it does; later calls and processes take what was
 found. Under graph capture, and with COMPVAE_FAST_TUNING=0, a choice not yet known is the first of the list. No choice
-changes a bit of the results.
+changes a bit of the results. Stages are no choice: the compiler (Triton 3.9) pipelines none of these loops, which read
+a part ahead by themselves where that pays, and makes the same code for 1, 2 and 4 of them.
 """
 
 from __future__ import annotations
@@ -20,22 +21,23 @@ from pathlib import Path
 
 import torch
 import triton
+import triton.language as tl
 
 from compvae_fast.kernels.triton import is_interpreted
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Coordinates of a block, warps of a program, stages of its loads."""
+    """Coordinates of a block, warps of a program."""
 
     block: int
     warps: int
-    stages: int = 2
 
 
 # A thread's own coordinates are four neighbours, one call of the noise: of fewer, the noise would be drawn twice, and
-# with eight the sums no longer fit its registers.
+# with eight the sums no longer fit its registers. In float64 four do not fit either: hundreds of bytes are spilled.
 CHOICES = (Choice(256, 2), Choice(128, 1), Choice(512, 4), Choice(1024, 8))
+FLOAT64_CHOICES = (*CHOICES, Choice(128, 2), Choice(256, 4))
 _INTERPRETED = Choice(128, 1)
 _ROUNDS = 5
 
@@ -74,7 +76,7 @@ def submit(kernel, programs: int, like: torch.Tensor, arguments: tuple, constant
 
 def _submit(kernel, items, width, arguments, like, constants, choice: Choice):
     submit(kernel, items * triton.cdiv(width, choice.block), like, arguments, {**constants, "BLOCK": choice.block},
-           num_warps=choice.warps, num_stages=choice.stages)
+           num_warps=choice.warps)
 
 
 def _tensors(arguments: tuple):
@@ -86,10 +88,11 @@ def _tensors(arguments: tuple):
             yield a
 
 
-def _candidates(width: int) -> list[Choice]:
-    """Blocks no wider than the coordinates need."""
-    fitting = [c for c in CHOICES if c.block < 2 * width]
-    return fitting or [min(CHOICES, key=lambda c: c.block)]
+def _candidates(width: int, float64: bool) -> list[Choice]:
+    """Blocks no wider than the coordinates need, or the narrowest."""
+    choices = FLOAT64_CHOICES if float64 else CHOICES
+    narrowest = min(c.block for c in choices)
+    return [c for c in choices if c.block < max(2 * width, narrowest + 1)]
 
 
 def _choice(kernel, items, width, arguments, like, shape, constants) -> Choice:
@@ -101,7 +104,7 @@ def _choice(kernel, items, width, arguments, like, shape, constants) -> Choice:
     options = " ".join(f"{name}={value}" for name, value in sorted(constants.items()))
     key = f"{kernel.__module__}.{kernel.__name__} {options} {width} {sizes} {dtypes} {torch.cuda.get_device_name()}"
     kept = _read_file().get(key)
-    candidates = _candidates(width)
+    candidates = _candidates(width, constants.get("T") == tl.float64)
     if kept is not None:
         _found[known] = Choice(**kept)
     elif len(candidates) == 1:

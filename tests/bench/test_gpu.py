@@ -9,10 +9,14 @@ from pathlib import Path
 import emulation
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from compvae_fast import backends
 from compvae_fast.data import sines
+from compvae_fast.distributed.shards import kernels_of
 from compvae_fast.models import CompVAE
+from compvae_fast.ops.correlated_normal_log_prob import OPERATION
+from compvae_fast.reference.shards import Shard
 from compvae_fast.registry import RECORDS
 from compvae_fast.training import TrainingConfig
 
@@ -36,8 +40,11 @@ def test_the_faster_backend_is_chosen_for_each_class():
 
 
 def test_the_table_is_what_calls_go_by(monkeypatch):
-    """And what it does not name goes in the order of preference."""
-    monkeypatch.setattr(backends, "gpu_choice", lambda: {"choices": {"multiset_kl": {"ragged": "triton"}}})
+    """And what it does not name goes in the order of preference; shards go where whole sets would."""
+    by_layout = {"ragged": "triton"}
+    choices = {"multiset_kl": by_layout, "correlated_normal_log_prob": by_layout}
+    monkeypatch.setattr(backends, "gpu_choice", lambda: {"choices": choices})
+    monkeypatch.setattr(backends, "implementation", lambda *names: names)
     monkeypatch.setattr(backends, "_reason", lambda name: "")
     monkeypatch.setitem(backends._KNOWN, "triton", ("cuda", lambda: "", "compvae_fast.cuda"))
     backends._preference.cache_clear()
@@ -46,6 +53,11 @@ def test_the_table_is_what_calls_go_by(monkeypatch):
         assert backends.resolve("multiset_kl", "cuda", "ragged") == "triton"
         assert backends.resolve("multiset_kl", "cuda", "few parts") == "cuda"
         assert backends.resolve("multiset_kl", "cpu") == "cpu"
+        with FakeTensorMode():
+            parts, rows, offsets = (torch.empty(shape, device="cuda") for shape in ((2, 3, 4), (6, 4), (3,)))
+        for part, ends, backend in ((parts, None, "cuda"), (rows, offsets, "triton")):
+            shard = Shard(ends, None, "unit", offsets, None, None, offsets)
+            assert kernels_of(OPERATION, "its_shard", (part,) * 4, shard) == (backend, "its_shard")
     finally:
         backends._preference.cache_clear()
         backends._fastest.cache_clear()

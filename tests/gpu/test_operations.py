@@ -23,17 +23,11 @@ def on_device(index, sizes, dtypes, layout, **keywords):
     conforms(dataclasses.replace(case, device="cuda"), *expected, layout, dtypes)
 
 
-def serves(backend, dtypes):
-    if backend == "triton" and torch.float64 in dtypes:
-        pytest.skip("triton does not serve float64")
-
-
 @pytest.mark.parametrize("layout", ["dense", "strided", "ragged", "padded"])
 @pytest.mark.parametrize("width", [64, 67])
 @pytest.mark.parametrize("dtypes", [*((d, d) for d in DTYPES), (torch.bfloat16, torch.float32)], ids=dtype_names)
 @EACH
 def test_every_layout_and_dtype(gpu_backend, index, dtypes, width, layout):
-    serves(gpu_backend, dtypes)
     sizes = (33, 33) if layout in ("dense", "strided") else (33, 0, 1, 5, 2, 64)
     on_device(index, sizes, dtypes, layout, width=width)
 
@@ -48,7 +42,6 @@ def test_the_extreme_range(gpu_backend, index, count):
 @pytest.mark.parametrize("dtypes", [*((d, d) for d in DTYPES), (torch.bfloat16, torch.float32)], ids=dtype_names)
 @shards.EACH
 def test_shards(gpu_backend, index, dtypes, layout):
-    serves(gpu_backend, dtypes)
     sizes = (33, 33) if layout == "dense" else (3000, 0, 1, 5, 2, 64)
     case, *expected = shards.prepared(index, sizes, dtypes, width=64)
     conforms(dataclasses.replace(case, device="cuda"), *expected, layout, dtypes)

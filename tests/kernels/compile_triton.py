@@ -1,9 +1,9 @@
 """Compiles Triton kernels for a GPU that is not there, and prints what the assembler tells of each.
 
-Usage: compile_triton.py ARCHITECTURE OPERATION[:long]..., with TRITON_INTERPRET=0; the architecture is 80 or the like;
-"shards" stands for those of all operations that have them. Every launch that a call of the operation would make becomes
-a compilation; a line of JSON for each has the kernel, its options, registers and the bytes of its stack frame, where
-spilled registers go.
+Usage: compile_triton.py ARCHITECTURE OPERATION[:long][:float64]..., with TRITON_INTERPRET=0; the architecture is 80 or
+the like, and "shards" stands for those of all operations that have them. Every launch that a call of the operation
+would make becomes a compilation; a line of JSON for each has the kernel, its options, registers and the bytes of its
+stack frame, where spilled registers go.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def compile_only(kernel, programs, like, arguments, constants, **options):
                       "registers": int(registers), "stack": int(stack)}), flush=True)
 
 
-def calls(operation: str, parts: int):
+def calls(operation: str, parts: int, dtype: torch.dtype):
     """Arguments of an operation, but for `save`, on sets of so many parts."""
     seed, none = torch.tensor(3), (None, None)
 
-    def tensors(count, *shape, dtype=torch.float32):
+    def tensors(count, *shape, dtype=dtype):
         return [torch.zeros(shape or (2, parts, WIDTH), dtype=dtype) for _ in range(count)]
 
     couplings = ("scaled", "unit")
@@ -85,11 +85,11 @@ def calls(operation: str, parts: int):
     return [tuple(tensors(4 if operation == "diag_normal_kl" else 3, 2, 5000))]
 
 
-def compile_shards(parts: int) -> None:
+def compile_shards(parts: int, dtype: torch.dtype) -> None:
     from gpu_check.exercise import exercise_shard
 
     start, counts = torch.tensor([0, 0]), torch.tensor([parts, parts])
-    exercise_shard("triton", [torch.zeros(2, parts, WIDTH) for _ in range(5)],
+    exercise_shard("triton", [torch.zeros(2, parts, WIDTH, dtype=dtype) for _ in range(5)],
                    Shard(None, None, "unit", torch.tensor(3), None, start, counts))
 
 
@@ -100,13 +100,14 @@ def main(architecture: str, *operations: str) -> None:
     errors.raise_noted = lambda interpreted: None
     errors.record = lambda interpreted: torch.zeros(6, 4, dtype=torch.int64)
     for name in operations:
-        operation, _, parts = name.partition(":")
+        operation, *how = name.split(":")
+        parts, dtype = LONG if "long" in how else PARTS, torch.float64 if "float64" in how else torch.float32
         if operation == "shards":
-            compile_shards(LONG if parts else PARTS)
+            compile_shards(parts, dtype)
             continue
         module = importlib.import_module(f"compvae_fast.kernels.triton.{operation}")
         record = importlib.import_module(f"compvae_fast.ops.{operation}").OPERATION
-        for arguments in calls(operation, LONG if parts else PARTS):
+        for arguments in calls(operation, parts, dtype):
             outputs = module.forward(*arguments, True)
             gradients, saved = outputs[: len(record.outputs)], outputs[len(record.outputs) :]
             module.backward(*gradients, *arguments, *saved, [True] * len(record.inputs))
