@@ -6,7 +6,7 @@ namespace {
 
 constexpr double LOG_2_PI = 1.8378770664093454836;
 
-template <class T, Coupling C, bool DENSITY>
+template <class T, Coupling C, bool DENSITY, class E = T>
 class Sample {
     using V = typename Simd<T>::V;
     using S = Stats<C, false, true>;
@@ -43,11 +43,11 @@ class Sample {
     }
 
   private:
-    using Sums = SetSums<T, C, false, true, false, DENSITY>;
+    using Sums = SetSums<T, C, false, true, false, DENSITY, E>;
     Sums sums_[ABREAST];
     typename Sums::Chunk chunk_;
     KeptNoise<T> kept_;
-    Rows<T> mu_;
+    Rows<T, E> mu_;
     Results<T> out_;
     alignas(64) T stats_[ABREAST][S::COUNT][BLOCK];
 
@@ -79,14 +79,14 @@ class Sample {
             const auto draw = [&](int k, V rho, V sigma) COMPVAE_INLINE_LAMBDA {
                 mu_.prefetch(k, column, 1);
                 const V noise = set.of_part(rho, sigma, load<V>(chunk_.noise[k] + column));
-                out_.put(k, column, load<V>(mu_[k] + column) + noise);
+                out_.put(k, column, mu_.at(k, column) + noise);
             };
             if (staged)
                 for (int k = 0; k < n; ++k) {
                     chunk_.logvar_q.prefetch(k, column, 2);
                     chunk_.rho_logits.prefetch(k, column);
-                    draw(k, set.rho(load<V>(chunk_.rho_logits[k] + column)),
-                         exp(load<V>(chunk_.logvar_q[k] + column) * T(0.5)));
+                    draw(k, set.rho(chunk_.rho_logits.at(k, column)),
+                         exp(chunk_.logvar_q.at(k, column) * T(0.5)));
                 }
             else
                 for (int k = 0; k < n; ++k)
@@ -96,17 +96,17 @@ class Sample {
     }
 };
 
-template <class T, Coupling C, bool DENSITY>
+template <class T, Coupling C, bool DENSITY, class E>
 void sample(const Sets& sets, const Posterior& in, const Tensor& w, const Tensor& log_density, T* stats,
             double* scratch) {
-    using Worker = Sample<T, C, DENSITY>;
+    using Worker = Sample<T, C, DENSITY, E>;
     for_each_run<Worker>(sets, [&](Worker& worker, const Place* places, int count, int64_t index) {
         worker.run(sets, places, count, in, w, stats, scratch + index);
     });
     if (DENSITY) join_blocks(sets, scratch, log_density);
 }
 
-template <class T, Coupling C>
+template <class T, Coupling C, class E = T>
 class SampleGradient {
     using V = typename Simd<T>::V;
     using S = Stats<C, false, true>;
@@ -144,7 +144,7 @@ class SampleGradient {
         alignas(64) T stats[S::COUNT][BLOCK];
         Centred<T> centred;
     };
-    Rows<T> logvar_, logits_, upstream_;
+    Rows<T, E> logvar_, logits_, upstream_;
     Results<T> out_[3];
     NoiseRows<T> noise_;
     Block blocks_[ABREAST];
@@ -196,9 +196,9 @@ class SampleGradient {
         upstream_.stage(grad_w, place.set, row, n, place.coordinate, place.width, next);
         return n;
     }
-    V sigma(int k, int column) const { return exp(load<V>(logvar_[k] + column) * T(0.5)); }
+    V sigma(int k, int column) const { return exp(logvar_.at(k, column) * T(0.5)); }
     V weighted(int k, int column, V sigma) const {
-        const V g = load<V>(upstream_[k] + column);
+        const V g = upstream_.at(k, column);
         return unit ? rounded(g * sigma) : g;
     }
     void reduce(Block& block, int column, int n, bool first) {
@@ -208,7 +208,7 @@ class SampleGradient {
             logvar_.prefetch(k, column);
             logits_.prefetch(k, column, 1);
             upstream_.prefetch(k, column, 2);
-            rho[k] = set.rho(load<V>(logits_[k] + column));
+            rho[k] = set.rho(logits_.at(k, column));
             store(rhos_ + k * BLOCK + column, rho[k]);
             a[k] = weighted(k, column, unit ? sigma(k, column) : V{});
         }
@@ -218,8 +218,8 @@ class SampleGradient {
         const PartColumn<T, C> set(block.stats, column);
         const V reference = block.centred.reference(column), offset = block.centred.offset(column, set.rest_of_rho);
         for (int k = 0; k < n; ++k) {
-            const V g = load<V>(upstream_[k] + column), s = sigma(k, column), eps = load<V>(noise_[k] + column);
-            const V rho = has_rhos ? load<V>(rhos_ + k * BLOCK + column) : set.rho(load<V>(logits_[k] + column));
+            const V g = upstream_.at(k, column), s = sigma(k, column), eps = load<V>(noise_[k] + column);
+            const V rho = has_rhos ? load<V>(rhos_ + k * BLOCK + column) : set.rho(logits_.at(k, column));
             const V centred = (weighted(k, column, s) - reference) + offset;
             const V to_logvar = unit ? g * set.of_part(rho, s, eps) : s * eps * centred;
             out_[0].put(k, column, g);
@@ -233,22 +233,23 @@ class SampleGradient {
 
 void correlated_normal_rsample_forward(const Sets& sets, const Posterior& in, const Tensor& w,
                                        const Tensor& log_density, void* stats, double* scratch, Options options) {
-    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+    by_inputs(options, {&in.mu_q, &in.logvar_q, &in.rho_logits}, [&](auto zero, auto coupling, auto element) {
         using T = decltype(zero);
+        using E = decltype(element);
         constexpr Coupling C = decltype(coupling)::value;
         if (log_density.data)
-            sample<T, C, true>(sets, in, w, log_density, static_cast<T*>(stats), scratch);
+            sample<T, C, true, E>(sets, in, w, log_density, static_cast<T*>(stats), scratch);
         else
-            sample<T, C, false>(sets, in, w, log_density, static_cast<T*>(stats), scratch);
+            sample<T, C, false, E>(sets, in, w, log_density, static_cast<T*>(stats), scratch);
     });
 }
 
 void correlated_normal_rsample_backward(const Sets& sets, const Posterior& in, const Tensor& grad_w,
                                         const Tensor& grad_log_density, const void* stats, const Posterior& grad,
                                         Options options) {
-    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+    by_inputs(options, {&in.logvar_q, &in.rho_logits, &grad_w}, [&](auto zero, auto coupling, auto element) {
         using T = decltype(zero);
-        using Worker = SampleGradient<T, decltype(coupling)::value>;
+        using Worker = SampleGradient<T, decltype(coupling)::value, decltype(element)>;
         for_each_run<Worker>(sets, [&](Worker& worker, const Place* places, int count, int64_t) {
             worker.run(sets, places, count, in, grad_w, grad_log_density, static_cast<const T*>(stats), grad);
         });

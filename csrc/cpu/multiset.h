@@ -6,6 +6,7 @@
 // rescaled. Notation: e_i = exp(nu_i - ref), ref = max(0, nu_m), d_i = sigma_i - sigma_m, R_i = sigma_i^2 / s_i^2.
 #pragma once
 #include <cstdlib>
+#include <initializer_list>
 #include <memory>
 #include <type_traits>
 
@@ -21,20 +22,38 @@ namespace COMPVAE_ISA {
 
 constexpr int CHUNK = 64;  // parts
 
-template <class T>
-using Rows = InputRows<T, CHUNK, BLOCK>;
+template <class T, class E = T>
+using Rows = InputRows<T, CHUNK, BLOCK, E>;
 template <class T>
 using Results = OutputRows<T, CHUNK, BLOCK>;
+
+// f(a zero of the compute type, one of the type of Rows' elements: BFloat16 where all inputs have that dtype).
+template <class F>
+inline void by_elements(bool float64, std::initializer_list<const Tensor*> inputs, F f) {
+    bool halves = true;
+    for (const Tensor* t : inputs) halves = halves && t->dtype == DType::bfloat16;
+    if (float64)
+        f(0.0, 0.0);
+    else
+        halves ? f(0.0f, BFloat16()) : f(0.0f, 0.0f);
+}
+template <class F>
+inline void by_coupling(Options options, F f) {
+    options.coupling ? f(std::integral_constant<Coupling, Coupling::scaled>())
+                     : f(std::integral_constant<Coupling, Coupling::unit>());
+}
+// f(a zero of the compute type, the coupling as an integral constant, one of the type of Rows' elements).
+template <class F>
+inline void by_inputs(Options options, std::initializer_list<const Tensor*> inputs, F f) {
+    by_coupling(options, [&](auto coupling) {
+        by_elements(options.float64, inputs, [&](auto zero, auto element) { f(zero, coupling, element); });
+    });
+}
 
 // Calls f(a zero of the compute type, the coupling as an integral constant).
 template <class F>
 inline void by_type_and_coupling(Options options, F f) {
-    const std::integral_constant<Coupling, Coupling::unit> unit;
-    const std::integral_constant<Coupling, Coupling::scaled> scaled;
-    if (options.float64)
-        options.coupling ? f(0.0, scaled) : f(0.0, unit);
-    else
-        options.coupling ? f(0.0f, scaled) : f(0.0f, unit);
+    by_coupling(options, [&](auto coupling) { options.float64 ? f(0.0, coupling) : f(0.0f, coupling); });
 }
 
 template <class T>
@@ -94,7 +113,7 @@ class KeptNoise {
     bool keeps_ = false;
 };
 
-template <class T, Coupling C, bool KL, bool DRAW, bool MEAN, bool DENSITY>
+template <class T, Coupling C, bool KL, bool DRAW, bool MEAN, bool DENSITY, class E = T>
 class SetSums {
     using V = typename Simd<T>::V;
     using I = typename Simd<T>::I;
@@ -111,9 +130,9 @@ class SetSums {
   public:
     // What is read of a chunk, and its noise.
     struct Chunk {
-        Rows<T> logvar_q, rho_logits;
-        Where<KL || MEAN, Rows<T>> mu_q;
-        Where<KL, Rows<T>> mu_p, logvar_p;
+        Rows<T, E> logvar_q, rho_logits;
+        Where<KL || MEAN, Rows<T, E>> mu_q;
+        Where<KL, Rows<T, E>> mu_p, logvar_p;
         Where<DRAW, NoiseRows<T>> noise;
         // exp(nu_k - ref) and sigma_k, by the ref after the chunk, where the parts themselves are drawn after the sums
         V power_of(int k, int column) const { return load<V>(powers + k * BLOCK + column); }
@@ -185,7 +204,7 @@ class SetSums {
              T* kept_noise = nullptr) {
         const int64_t row = sets.row(place.set);
         const int n = chunk_of(part);
-        auto stage = [&](Rows<T>& rows, const Tensor& t) {
+        auto stage = [&](Rows<T, E>& rows, const Tensor& t) {
             rows.stage(t, place.set, row + part, n, place.coordinate, place.width, next);
         };
         stage(chunk.rho_logits, in.rho_logits);
@@ -218,18 +237,18 @@ class SetSums {
         COMPVAE_UNROLL
         for (int c = 0; c < TOGETHER; ++c) {
             const int at = column + c * N;
-            logit[c] = load<V>(first ? chunk.rho_logits[0] + at : m_[LOGIT] + at);
-            logvar_m[c] = load<V>(first ? chunk.logvar_q[0] + at : m_[LOGVAR_Q] + at);
+            logit[c] = first ? chunk.rho_logits.at(0, at) : load<V>(m_[LOGIT] + at);
+            logvar_m[c] = first ? chunk.logvar_q.at(0, at) : load<V>(m_[LOGVAR_Q] + at);
             where[c] = splat<V>(T(first - 1));
         }
         for (int k = first; k < n; ++k, index += T(1)) {
             COMPVAE_UNROLL
             for (int c = 0; c < TOGETHER; ++c) {
-                const V nu = load<V>(chunk.rho_logits[k] + column + c * N);
+                const V nu = chunk.rho_logits.at(k, column + c * N);
                 const auto larger = nu > logit[c];
                 logit[c] = select<V>(larger, nu, logit[c]);
                 where[c] = select<V>(larger, index, where[c]);
-                logvar_m[c] = select<V>(larger, load<V>(chunk.logvar_q[k] + column + c * N), logvar_m[c]);
+                logvar_m[c] = select<V>(larger, chunk.logvar_q.at(k, column + c * N), logvar_m[c]);
             }
         }
         COMPVAE_UNROLL
@@ -262,9 +281,9 @@ class SetSums {
                 chunk.mu_p.prefetch(k, column, 3);
                 chunk.logvar_p.prefetch(k, column, 2);
             }
-            const V lv = load<V>(chunk.logvar_q[k] + column), nu = load<V>(chunk.rho_logits[k] + column) - ref;
+            const V lv = chunk.logvar_q.at(k, column), nu = chunk.rho_logits.at(k, column) - ref;
             V lv_p{}, mean{};
-            if constexpr (KL) lv_p = load<V>(chunk.logvar_p[k] + column);
+            if constexpr (KL) lv_p = chunk.logvar_p.at(k, column);
             constexpr bool SIGMA = DRAW && (!unit || SHIFTED || KEEP);
             V e, sigma, precision, variance;
             if constexpr (QUICK) {
@@ -282,10 +301,10 @@ class SetSums {
             e = select<V>(is_m, V{}, e);
             sum[OTHERS] += e;
             largest = maximum(largest, magnitude_bits(lv));
-            if constexpr (KL || MEAN) mean = load<V>(chunk.mu_q[k] + column);
+            if constexpr (KL || MEAN) mean = chunk.mu_q.at(k, column);
             if constexpr (MEAN) sum[MEANS] += mean;
             if constexpr (KL) {
-                const V x = lv - lv_p, difference = mean - load<V>(chunk.mu_p[k] + column);
+                const V x = lv - lv_p, difference = mean - chunk.mu_p.at(k, column);
                 const V ratio = QUICK ? variance * precision : exp(x);
                 largest = maximum(largest, magnitude_bits(lv_p));
                 add(BASE, exp_excess(x, ratio) + difference * difference * precision);

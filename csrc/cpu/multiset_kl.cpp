@@ -5,18 +5,20 @@ namespace COMPVAE_ISA {
 
 void multiset_kl_forward(const Sets& sets, const Posterior& in, const Tensor& kl, void* stats, double* scratch,
                          Options options) {
-    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+    by_posterior(options, in, [&](auto zero, auto coupling, auto element) {
         using T = decltype(zero);
-        posterior_kl_forward<T, decltype(coupling)::value, false>(sets, in, Tensor{}, kl, static_cast<T*>(stats),
+        using E = decltype(element);
+        posterior_kl_forward<T, decltype(coupling)::value, false, E>(sets, in, Tensor{}, kl, static_cast<T*>(stats),
                                                                   scratch);
     });
 }
 
 void multiset_kl_backward(const Sets& sets, const Posterior& in, const Tensor& grad_kl, const void* stats,
                           const Posterior& grad, Options options) {
-    by_type_and_coupling(options, [&](auto zero, auto coupling) {
+    by_posterior(options, in, [&](auto zero, auto coupling, auto element) {
         using T = decltype(zero);
-        posterior_kl_backward<T, decltype(coupling)::value, false>(sets, in, Tensor{}, grad_kl,
+        using E = decltype(element);
+        posterior_kl_backward<T, decltype(coupling)::value, false, E>(sets, in, Tensor{}, grad_kl,
                                                                    static_cast<const T*>(stats), grad);
     });
 }

@@ -6,11 +6,16 @@
 namespace compvae {
 namespace COMPVAE_ISA {
 
-template <class T, Coupling C, bool DRAW>
+template <class F>
+inline void by_posterior(Options options, const Posterior& in, F f) {
+    by_inputs(options, {&in.mu_q, &in.logvar_q, &in.rho_logits, &in.mu_p, &in.logvar_p}, f);
+}
+
+template <class T, Coupling C, bool DRAW, class E>
 void posterior_kl_forward(const Sets& sets, const Posterior& in, const Tensor& w_sum, const Tensor& kl, T* stats,
                           double* scratch) {
     using S = Stats<C, true, DRAW>;
-    using Sums = SetSums<T, C, true, DRAW, DRAW, false>;
+    using Sums = SetSums<T, C, true, DRAW, DRAW, false, E>;
     struct Worker {
         Sums sums[ABREAST];
         typename Sums::Chunk chunk;
@@ -30,7 +35,7 @@ void posterior_kl_forward(const Sets& sets, const Posterior& in, const Tensor& w
     join_blocks(sets, scratch, kl);
 }
 
-template <class T, Coupling C, bool DRAW>
+template <class T, Coupling C, bool DRAW, class E>
 class PosteriorKlGradient {
     using V = typename Simd<T>::V;
     static constexpr bool unit = C == Coupling::unit;
@@ -63,7 +68,7 @@ class PosteriorKlGradient {
     struct Block {
         alignas(64) T stats[S::COUNT][BLOCK], grad_w[BLOCK];
     };
-    Rows<T> in_[5];
+    Rows<T, E> in_[5];
     Results<T> out_[5];
     NoiseRows<T> noise_;
     Block blocks_[ABREAST];
@@ -106,10 +111,11 @@ class PosteriorKlGradient {
             sigma_m = QUICK ? powers[1] : exp(lv * T(0.5));
         }
         for (int k = 0; k < n; ++k) {
+            COMPVAE_UNROLL
             for (int i = 0; i < 5; ++i) in_[i].prefetch(k, column, i);
-            const V lv = load<V>(in_[LOGVAR_Q][k] + column), lv_p = load<V>(in_[LOGVAR_P][k] + column);
-            const V nu = load<V>(in_[RHO_LOGITS][k] + column) - ref, x = lv - lv_p;
-            const V difference = load<V>(in_[MU_Q][k] + column) - load<V>(in_[MU_P][k] + column);
+            const V lv = in_[LOGVAR_Q].at(k, column), lv_p = in_[LOGVAR_P].at(k, column);
+            const V nu = in_[RHO_LOGITS].at(k, column) - ref, x = lv - lv_p;
+            const V difference = in_[MU_Q].at(k, column) - in_[MU_P].at(k, column);
             largest = maximum(largest, maximum(magnitude_bits(lv), magnitude_bits(lv_p)));
             V rho, sigma, variance, precision, ratio;
             if constexpr (QUICK) {
@@ -163,10 +169,10 @@ class PosteriorKlGradient {
     }
 };
 
-template <class T, Coupling C, bool DRAW>
+template <class T, Coupling C, bool DRAW, class E>
 void posterior_kl_backward(const Sets& sets, const Posterior& in, const Tensor& grad_w, const Tensor& grad_kl,
                            const T* stats, const Posterior& grad) {
-    using Worker = PosteriorKlGradient<T, C, DRAW>;
+    using Worker = PosteriorKlGradient<T, C, DRAW, E>;
     for_each_run<Worker>(sets, [&](Worker& worker, const Place* places, int count, int64_t) {
         worker.run(sets, places, count, in, grad_w, grad_kl, stats, grad);
     });

@@ -159,6 +159,7 @@ class LogRatioGradient {
         const PartColumn<T, C> set(stats_, column);
         V rho[CHUNK], a[CHUNK];
         for (int k = 0; k < n; ++k) {
+            COMPVAE_UNROLL
             for (int i = 0; i < 5; ++i) in_[i].prefetch(k, column, i);
             const Part p = part(set, k, column);
             rho[k] = p.rho;

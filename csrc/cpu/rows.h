@@ -1,5 +1,7 @@
 // Rows of tensors as contiguous runs of the compute type, whatever their dtype and strides.
 #pragma once
+#include <type_traits>
+
 #include "../common/tensor.h"
 #include "halves.h"
 
@@ -88,15 +90,25 @@ struct Next {
 };
 
 // The rows [part, part + PARTS) of one block of coordinates: the tensor's own memory where that serves, else a
-// converted copy, padded with zeros to the full block.
-template <class T, int PARTS, int BLOCK>
+// converted copy, padded with zeros to the full block. E is T, for tensors of any dtype, or that dtype of 16 bits which
+// the tensor has; then numbers are converted where they are loaded.
+template <class T, int PARTS, int BLOCK, class E = T>
 class InputRows {
+    static constexpr bool IS_HALF = !std::is_same_v<E, T>;
+    using Number = std::conditional_t<IS_HALF, uint16_t, T>;
+
   public:
-    const T* operator[](int k) const { return rows_ + k * stride_; }
+    const Number* operator[](int k) const { return rows_ + k * stride_; }
+    COMPVAE_INLINE typename Simd<T>::V at(int k, int column) const {
+        if constexpr (IS_HALF)
+            return E::widen(load<Halves>((*this)[k] + column));
+        else
+            return load<typename Simd<T>::V>((*this)[k] + column);
+    }
 
     void stage(const Tensor& t, int64_t set, int64_t part, int parts, int64_t coordinate, int n, Next next = {}) {
-        if (is_direct<T, BLOCK>(t, n)) {
-            rows_ = reinterpret_cast<const T*>(address(t, set, part, coordinate));
+        if (IS_HALF ? n == BLOCK && t.stride_coordinate == 1 : is_direct<T, BLOCK>(t, n)) {
+            rows_ = reinterpret_cast<const Number*>(address(t, set, part, coordinate));
             stride_ = t.stride_part;
         } else {
             copy(t, set, part, parts, coordinate, n);
@@ -111,21 +123,25 @@ class InputRows {
     // block: large tensors begin at the same place of a page, and the same lines of all would go to the same few places of
     // the caches, one after the other.
     COMPVAE_INLINE void prefetch(int k, int column, int turn = 0) const {
-        __builtin_prefetch(ahead_[k] + (column + turn * (BLOCK / 4)) % BLOCK * int64_t(sizeof(T)), 0, 2);
+        __builtin_prefetch(ahead_[k] + (column + turn * (BLOCK / 4)) % BLOCK * int64_t(sizeof(Number)), 0, 2);
     }
 
   private:
-    const T* rows_;
+    const Number* rows_;
     int64_t stride_;
     const char* ahead_[PARTS];
-    alignas(64) T copies_[PARTS * BLOCK];
+    alignas(64) Number copies_[PARTS * BLOCK];
 
     // Out of line, and so without effect on how the kernels are compiled.
     __attribute__((noinline)) void copy(const Tensor& t, int64_t set, int64_t part, int parts, int64_t coordinate, int n) {
         for (int k = 0; k < parts; ++k) {
-            T* row = copies_ + k * BLOCK;
-            read_row(address(t, set, part + k, coordinate), t.dtype, t.stride_coordinate, n, row);
-            for (int i = n; i < BLOCK; ++i) row[i] = T(0);
+            Number* row = copies_ + k * BLOCK;
+            const char* from = address(t, set, part + k, coordinate);
+            if constexpr (IS_HALF)
+                gather<Number, Number>(from, t.stride_coordinate, n, row, [](Number h) { return h; });
+            else
+                read_row(from, t.dtype, t.stride_coordinate, n, row);
+            for (int i = n; i < BLOCK; ++i) row[i] = Number(0);
         }
         rows_ = copies_;
         stride_ = BLOCK;
