@@ -79,22 +79,6 @@ class ChunkSums {
     }
 };
 
-// In place, the sum of the n others of each; returns the sum of all.
-template <class V>
-COMPVAE_INLINE V leave_one_out(int n, V* values) {
-    V sums[CHUNK], before{}, after{};
-    for (int k = 0; k < n; ++k) {
-        sums[k] = before;
-        before += values[k];
-    }
-    for (int k = n - 1; k >= 0; --k) {
-        sums[k] += after;
-        after += values[k];
-    }
-    std::memcpy(values, sums, n * sizeof(V));
-    return before;
-}
-
 // f(a few of the n values) for all; CHUNK is a multiple of FEW, and what is beyond n is of no account.
 constexpr int FEW = 4;
 template <class V, class F>
@@ -243,9 +227,17 @@ class Aggregation {
     }
     // In place, the sums, or means, of each one's others in the set.
     void others(const ChunkSums<T>& sums, int column, int n, int64_t chunk, V* v) const {
-        const V of_chunk = leave_one_out(n, v);
-        const V rest = is_whole() ? V{} : sums.without(column, chunk, of_chunk);
-        for (int k = 0; k < n; ++k) v[k] = (v[k] + rest) * factor_;
+        V before[CHUNK], sum{}, after{};
+        for (int k = 0; k < n; ++k) {
+            before[k] = sum;
+            sum += v[k];
+        }
+        const V rest = is_whole() ? V{} : sums.without(column, chunk, sum);
+        for (int k = n - 1; k >= 0; --k) {
+            const V own = v[k];
+            v[k] = (before[k] + after + rest) * factor_;
+            after += own;
+        }
     }
     // The gradient of the sums or means: grad_out, times the slope of what is behind them.
     void upstream(int column, int n, int64_t chunk, V* g) const {
