@@ -144,7 +144,8 @@ def measured(
 ) -> dict:
     """Seconds of each kind of step, all sets of so many parts, and of what it needs; `copied` bytes for the copy.
 
-    launched: as training takes it; bare: `bare_step` of this package, and plain: of PyTorch alone.
+    launched: as training takes it; bare: `bare_step` of this package, and plain: of PyTorch alone; compiled: the losses
+    and their gradients by torch.compile.
     """
     device, shape = torch.device(config.device), Shape(parts, False, False)
     fixed = dataclasses.replace(config.recipe, k_start=parts, k_max=parts, k_per_batch=1, k_exponent=200.0)
@@ -163,6 +164,8 @@ def measured(
         "products": products_alone(counted.found, device),
         "copy": functools.partial(target.copy_, source),
     }
+    if compiled and device.type == "cpu":  # on others steps are captured
+        calls["bare compiled"] = bare_step(TrainingState(config), shape, compiled=True)
     if device.type == "cuda":
         calls["captured"] = functools.partial(captured.advance, shape)
     with products(config):

@@ -14,6 +14,7 @@ Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
 import operator
 from enum import IntEnum
+from types import ModuleType, SimpleNamespace
 from typing import overload
 
 import torch
@@ -44,8 +45,10 @@ class Stream(IntEnum):
     PARTS_OF_SUM = 12
 
 
-def _implementation(device: torch.device):
-    """The module that serves philox4x32_10, normal and uniform on this device."""
+def _implementation(device: torch.device) -> ModuleType | SimpleNamespace:
+    """What serves philox4x32_10, normal, uniform and fold on this device."""
+    if torch.compiler.is_compiling():
+        return _IN_GRAPHS
     if _is_traced():
         return _reference
     return backends.implementation(backends.resolve("noise", device.type), "noise")
@@ -53,6 +56,48 @@ def _implementation(device: torch.device):
 
 def _is_traced() -> bool:
     return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+# In compiled code a draw is one operation: of its integer arithmetic the compiler would make minutes of work.
+_library = torch.library.Library("compvae_fast", "FRAGMENT")
+
+
+def _define(name: str, *arguments: str, dtype: torch.dtype):
+    """An operation on integer tensors that broadcast; gives it."""
+
+    def run(*tensors: Tensor) -> Tensor:
+        if name != "fold":
+            return getattr(_implementation(tensors[-1].device), name)(*tensors)
+        if any(t.dim() or t.device.type != "cpu" for t in tensors):
+            return _reference.fold(*tensors)
+        return torch.tensor(_as_int64(_reference.fold(*map(int, tensors))))
+
+    def fake(*tensors: Tensor) -> Tensor:
+        return torch.empty(torch.broadcast_shapes(*(t.shape for t in tensors)), dtype=dtype, device=tensors[-1].device)
+
+    def mapped(info, in_dims, *tensors: Tensor):
+        """The mapped dimension comes first, then as many as the widest tensor has; the reference broadcasts them."""
+        width = max(t.dim() - (d is not None) for t, d in zip(tensors, in_dims))
+        fronts = (t if d is None else t.movedim(d, 0) for t, d in zip(tensors, in_dims))
+        aligned = [t if d is None else t[(slice(None), *[None] * (width - t.dim() + 1))]
+                   for t, d in zip(fronts, in_dims)]
+        drawn = getattr(_reference, name)(*aligned)
+        return (drawn, 0) if drawn.dim() > width else (drawn.expand(info.batch_size, *drawn.shape), 0)
+
+    _library.define(f"{name}({', '.join('Tensor ' + a for a in arguments)}) -> Tensor")
+    _library.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"compvae_fast::{name}", fake, lib=_library)
+    torch.library.register_vmap(f"compvae_fast::{name}", mapped, lib=_library)
+    return getattr(torch.ops.compvae_fast, name).default
+
+
+_INDICES = ("sets", "parts", "coordinates")
+_IN_GRAPHS = SimpleNamespace(
+    philox4x32_10=_reference.philox4x32_10,
+    normal=_define("normal", "seed", *_INDICES, dtype=torch.float32),
+    uniform=_define("uniform", "seed", *_INDICES, dtype=torch.float32),
+    fold=_define("fold", "seed", "stream", dtype=torch.int64),
+)
 
 
 def _integers(name: str, value: Tensor) -> Tensor:
@@ -201,4 +246,7 @@ def fold(seed: int | Tensor, stream: int | Tensor) -> int | Tensor:
     seed, stream = _scalar("seed", seed), _scalar("stream", stream)
     if isinstance(seed, int) and _is_traced():  # a number that varies from call to call would be followed symbolically
         seed = torch.full((), seed if -(2**63) <= seed < 2**63 else _as_int64(seed), dtype=torch.int64)
+    if isinstance(seed, Tensor) and torch.compiler.is_compiling():
+        stream = stream if isinstance(stream, Tensor) else torch.full((), stream, dtype=torch.int64, device=seed.device)
+        return _IN_GRAPHS.fold(seed, stream)
     return _reference.fold(seed, stream)

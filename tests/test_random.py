@@ -278,3 +278,29 @@ def test_fold_of_a_seed_that_varies_is_compiled():
     for seed in (3, 4, 2**63 + 5):
         expected = fold(fold(seed, Stream.PRIOR_W), 3)
         assert int(compiled(seed, torch.zeros((), dtype=torch.int64))) % 2**64 == expected
+
+
+@pytest.mark.parametrize("function", [normal, uniform])
+def test_compiled_draws_are_single_operations(function):
+    """Of the backend that is asked for when the code runs, bit for bit; mapped ones are those of each seed alone."""
+    torch._dynamo.reset()  # the backend of calls is no guard
+    calls = []
+
+    def backend(graph, inputs):
+        calls.extend(node for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
+    def draw(seed, sets):
+        return function(fold(seed, 3), sets[:, None], torch.tensor(2), torch.arange(6))
+
+    compiled = torch.compile(draw, backend=backend, fullgraph=True)
+    sets = torch.tensor([4, 0, 9])
+    for seed in (torch.tensor(5), torch.tensor(-7)):
+        assert torch.equal(compiled(seed, sets), draw(seed, sets))
+    assert len(calls) < 30
+    assert sum(str(node.target).startswith("compvae_fast.") for node in calls) == 2
+    outside = compiled(torch.tensor(5), torch.tensor([1, -1, 2]))
+    assert outside.isnan().any(1).tolist() == [False, True, False]
+    mapped = torch.compile(torch.vmap(draw, in_dims=(0, None)), backend="aot_eager", fullgraph=True)
+    seeds = torch.tensor([5, -7])
+    torch.testing.assert_close(mapped(seeds, sets), torch.stack([draw(seed, sets) for seed in seeds]))
