@@ -80,17 +80,19 @@ def test_no_wrapped_tensor_passes_for_plain_ones(kind):
     assert not _checks.plainly_alike({"first": torch.ones(other.shape), "second": other}) or kind == "negated"
 
 
+@pytest.mark.parametrize("where", ["inputs", "gradients"])
 @pytest.mark.parametrize("call", CALLS, ids=str)
-def test_negated_numbers(call):
-    """As inputs and as gradients of the outputs."""
+def test_negated_numbers(call, where):
+    """As inputs, and as gradients of outputs of plain ones."""
 
-    def results(kind):
+    def results(of_inputs, of_gradients):
         inputs = [x.requires_grad_() for x in call.inputs(2, 4)]
-        outputs = call(*map(kind, inputs), **call.indices(2, 4))
-        upstream = [kind(torch.linspace(1, 2, o.numel(), dtype=o.dtype).reshape(o.shape)) for o in outputs]
+        outputs = call(*map(of_inputs, inputs), **call.indices(2, 4))
+        upstream = [of_gradients(torch.linspace(1, 2, o.numel(), dtype=o.dtype).reshape(o.shape)) for o in outputs]
         return [*outputs, *torch.autograd.grad(outputs, inputs, upstream)]
 
-    for plain, turned in zip(results(torch.clone), results(negated)):
+    kinds = (negated, torch.clone) if where == "inputs" else (torch.clone, negated)
+    for plain, turned in zip(results(torch.clone, torch.clone), results(*kinds)):
         assert torch.equal(plain, turned)
 
 
