@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
@@ -18,6 +17,8 @@ import torch
 from torch import Tensor
 
 from compvae_fast import _loading
+from compvae_fast.native._memory import LARGE, MAPPED, advise_huge_pages, mapped_empty
+from compvae_fast.native._memory import release_memory as release_memory
 
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
@@ -104,27 +105,15 @@ class Sets:
                           sizes, threads())
 
 
-# Bytes from which fresh memory is worth huge pages: touching it page by page would take longer than the kernels.
-_LARGE = 8 << 20
-# Bytes from which the C library maps memory by itself, so that it begins at a page's first line, and how far it is
-# moved on from there: a kernel would else write the same lines of all its outputs to the same few places of the caches.
-_MAPPED = 32 << 20
-_MOVES = itertools.cycle(range(0, 1024, 64))
-
-
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """torch.empty; large ones in huge pages, where the system has them to give, and apart from each other in caches."""
+    """torch.empty; large ones in huge pages, larger ones in memory that earlier results have had."""
     size = math.prod(shape) * dtype.itemsize
-    if size < _LARGE or device.type != "cpu":
-        return torch.empty(*shape, dtype=dtype, device=device)  # which takes numbers faster than a tuple of them
-    moved = next(_MOVES) if size >= _MAPPED else 0
-    memory = torch.empty(size + 1024 * (size >= _MAPPED), dtype=torch.uint8, device=device)
-    if (native := _loading.load()[0]) is not None:
-        native.advise_huge_pages(memory.data_ptr(), memory.nbytes)
-    # not a view of it, which autograd would have told from a result of its own
-    strides = torch.empty(shape, dtype=dtype, device="meta").stride()
-    return torch.empty(0, dtype=dtype, device=device).set_(
-        memory.untyped_storage(), moved // dtype.itemsize, tuple(shape), strides)
+    if size >= MAPPED and device.type == "cpu":
+        return mapped_empty(tuple(shape), dtype)
+    t = torch.empty(*shape, dtype=dtype, device=device)  # which takes numbers faster than a tuple of them
+    if size >= LARGE and device.type == "cpu":
+        advise_huge_pages(t)
+    return t
 
 
 def outputs(described: Iterable[tuple[Sequence[int], torch.dtype]], device: torch.device) -> tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 Compiles every kernel again, twice for each instruction set: minutes. `make sanitize` runs it, `make test` does not.
 """
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -29,7 +30,7 @@ def driver(sanitizers):
     """The driver, built under the sanitizers in build/, where a later run compiles only what changed."""
     folder = ROOT / "build" / f"sanitize-{sanitizers.partition(';')[0]}"
     for step in (["cmake", "-S", ROOT, "-B", folder, f"-DCOMPVAE_FAST_SANITIZE={sanitizers}",
-                  "-DCMAKE_CXX_COMPILER=g++"], ["cmake", "--build", folder, "-j"]):
+                  "-DCMAKE_CXX_COMPILER=g++"], ["cmake", "--build", folder, "-j", str(os.cpu_count())]):
         done = run(*step)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder / "tests" / "csrc" / "driver"

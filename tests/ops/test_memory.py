@@ -13,6 +13,7 @@ import torch
 
 import compvae_fast
 from compvae_fast import native, ops
+from compvae_fast.native import _memory
 
 from .calls import CALLS
 from .test_torch import PARTS, SETS, gradients, leaves, same
@@ -175,15 +176,85 @@ def test_the_interpreter_runs_while_a_kernel_does(kernels):
     assert min(shares) < 0.5, shares
 
 
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def nothing_kept():
+    native.release_memory()
+    yield
+    native.release_memory()
+
+
 @pytest.mark.parametrize("shape, dtype", [
     ((3, 5), torch.float64), ((17, 2**20), torch.float32), ((2**12, 33, 2**8), torch.bfloat16)])
-def test_large_results_begin_apart(shape, dtype):
-    """Each is a whole tensor of its own; where the system lets all begin at the same line of a page, they do not."""
-    results = [native.empty(shape, dtype, torch.device("cpu")) for _ in range(3)]
-    for i, t in enumerate(results):
-        assert t.shape == shape and t.dtype == dtype and t.is_contiguous() and not t._is_view()
-        t.fill_(i)
-    assert all(bool((t == i).all()) for i, t in enumerate(results))
-    if results[0].nbytes >= 32 << 20:
-        assert len({t.data_ptr() % 4096 for t in results}) == 3
-        assert all(t.data_ptr() % 64 == 0 for t in results)
+def test_large_results_are_apart(nothing_kept, shape, dtype):
+    """Each is a whole tensor of its own, and they do not begin at the same line of a page."""
+    for _ in range(2):
+        results = [native.empty(shape, dtype, CPU) for _ in range(3)]
+        for i, t in enumerate(results):
+            assert t.shape == shape and t.dtype == dtype and t.is_contiguous() and not t._is_view()
+            t.fill_(i)
+        assert all(bool((t == i).all()) for i, t in enumerate(results))
+        if results[0].nbytes >= _memory.MAPPED:
+            assert len({t.data_ptr() % 4096 for t in results}) == 3
+            assert all(t.data_ptr() % 64 == 0 for t in results)
+
+
+def test_memory_is_used_again_only_when_nobody_has_it(nothing_kept):
+    first = native.empty((4, 2**21), torch.float32, CPU)
+    address, part = first.data_ptr(), first[2].fill_(3).numpy()
+    del first
+    other = native.empty((4, 2**21), torch.float32, CPU).fill_(1)
+    assert other.data_ptr() != address and bool((part == 3).all())
+    del part
+    again = native.empty((2**21, 4), torch.float32, CPU)
+    assert again.data_ptr() == address and bool((other == 1).all())
+    del again
+    native.release_memory()
+    # of another size
+    small = native.empty((9, 2**20), torch.float32, CPU)
+    kept = small.data_ptr()
+    del small
+    assert native.empty((19, 2**20), torch.float32, CPU).data_ptr() != kept
+
+
+def test_no_more_memory_is_kept_than_said(nothing_kept):
+    def kept():
+        return sum(block.memory.numel() for block in _memory._free)
+
+    results = [native.empty((20 + i, 2**20), torch.bfloat16, CPU) for i in range(6, 15)]
+    del results
+    assert _memory.KEPT - (80 << 20) < kept() <= _memory.KEPT
+    before = kept()
+    native.empty((_memory.KEPT,), torch.uint8, CPU)  # with what it is moved by, more than all
+    assert kept() == before
+
+
+def test_large_results_on_threads(nothing_kept):
+    """Memory that goes from thread to thread is never two threads' at once."""
+    wrong = []
+
+    def work(i):
+        for _ in range(50):
+            t = native.empty((8, 2**20 + 2**18 * (i % 2)), torch.float32, CPU)
+            t[:, ::4096] = i
+            time.sleep(1e-4)
+            if not bool((t[:, ::4096] == i).all()):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_large_gradients_of_one_call_after_another(nothing_kept):
+    """Results that are kept stay what they are while later calls reuse the memory of those that are not."""
+    inputs = [torch.randn(2, 4200, 1024, requires_grad=True) for _ in range(5)]
+    found = [torch.autograd.grad(ops.multiset_kl(*inputs).sum() * scale, inputs) for scale in (1, 2, 1)]
+    for once, twice, again in zip(*found):
+        torch.testing.assert_close(twice, 2 * once)
+        assert torch.equal(once, again)
