@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import functools
 import itertools
 import math
 import weakref
@@ -15,9 +16,9 @@ from compvae_fast import _loading
 
 # Bytes from which fresh memory is worth huge pages.
 LARGE = 8 << 20
-# Bytes from which the C library maps memory for each allocation and unmaps it after, where it keeps smaller ones. These
-# are kept here for the next results, so many bytes in all.
-MAPPED, KEPT = 32 << 20, 256 << 20
+# Bytes from which memory is kept here for the next results, so many in all: the C library gives 32 MiB and more back to
+# the system with each of them, and smaller ones where others' memory is freed beside them.
+MAPPED, KEPT = 16 << 20, 256 << 20
 _PAGE = 2 << 20  # sizes are rounded up to huge pages, so that nearly equal ones serve each other
 # How far memory is moved on from a page's first line, where all of this size begins: a kernel would else write the same
 # lines of all its outputs to the same few places of the caches.
@@ -27,11 +28,16 @@ _Block = collections.namedtuple("_Block", "memory moved")
 _free: collections.deque[_Block] = collections.deque()  # the longest unused first; its own operations are atomic
 
 
+@functools.lru_cache(64)
+def _bytes(size: int) -> type[ctypes.Array]:
+    return ctypes.c_char * size
+
+
 def mapped_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """A tensor on the CPU in a block of memory that goes back to `_free` when the tensor's storage is gone."""
     size = math.prod(shape) * dtype.itemsize
     block = _taken(-(-size // _PAGE) * _PAGE)
-    lease = (ctypes.c_char * size).from_address(block.memory.data_ptr() + block.moved)
+    lease = _bytes(size).from_address(block.memory.data_ptr() + block.moved)
     weakref.finalize(lease, _give_back, block).atexit = False
     storage = torch.frombuffer(lease, dtype=torch.uint8).untyped_storage()
     # not a view, which autograd would have told from a result of its own
