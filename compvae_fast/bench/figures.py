@@ -6,6 +6,7 @@ import math
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from compvae_fast.bench.contestants import EAGER, PREFIX
 from compvae_fast.bench.suite import COPY, MATRIX, Row
@@ -48,6 +49,7 @@ def roofline(rows: list[Row]) -> Figure:
                 axes.loglog(*zip(*points), linestyle="", marker="o", markersize=5, color=colour, alpha=0.8,
                             label=name if mine else None, **style)
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # the others' numbers would lie on each other
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.tick_params(which="minor", labelsize=6)
