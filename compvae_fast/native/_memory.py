@@ -34,7 +34,10 @@ def _bytes(size: int) -> type[ctypes.Array]:
 
 
 def mapped_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor on the CPU in a block of memory that goes back to `_free` when the tensor's storage is gone."""
+    """A tensor on the CPU in a block of memory that goes back to `_free` when the tensor's storage is gone.
+
+    The storage cannot be resized: `resize_` to more than it holds is an error.
+    """
     size = math.prod(shape) * dtype.itemsize
     block = _taken(-(-size // _PAGE) * _PAGE)
     lease = _bytes(size).from_address(block.memory.data_ptr() + block.moved)
