@@ -48,6 +48,7 @@ def roofline(rows: list[Row]) -> Figure:
             if points:
                 axes.loglog(*zip(*points), linestyle="", marker="o", markersize=5, color=colour, alpha=0.8,
                             label=name if mine else None, **style)
+    axes.set(xscale="log", yscale="log")  # where there is nothing to draw as well
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # the others' numbers would lie on each other
     axes.xaxis.set_minor_formatter("{x:g}")
