@@ -25,7 +25,7 @@ _PAGE = 2 << 20  # sizes are rounded up to huge pages, so that nearly equal ones
 _MOVES = itertools.cycle(range(0, 1024, 64))
 
 _Block = collections.namedtuple("_Block", "memory moved")
-_free: collections.deque[_Block] = collections.deque()  # the longest unused first; its own operations are atomic
+_free: list[_Block] = []  # the longest unused first; its own operations are atomic
 
 
 @functools.lru_cache(64)
@@ -60,14 +60,14 @@ def release_memory() -> None:
 
 
 def _taken(size: int) -> _Block:
-    for _ in range(len(_free)):
+    for i in reversed(range(len(_free))):
         try:
-            block = _free.pop()
+            block = _free.pop(i)
         except IndexError:  # another thread has been here
-            break
+            continue
         if block.memory.numel() == size + 1024:
             return block
-        _free.appendleft(block)
+        _free.insert(i, block)
     memory = torch.empty(size + 1024, dtype=torch.uint8)
     advise_huge_pages(memory)
     return _Block(memory, next(_MOVES))
@@ -80,6 +80,6 @@ def _give_back(block: _Block) -> None:
     _free.append(block)
     while sum(b.memory.numel() for b in tuple(_free)) > KEPT:
         try:
-            _free.popleft()
+            _free.pop(0)
         except IndexError:
             break

@@ -85,8 +85,7 @@ class Sample {
                 for (int k = 0; k < n; ++k) {
                     chunk_.logvar_q.prefetch(k, column, 2);
                     chunk_.rho_logits.prefetch(k, column);
-                    draw(k, set.rho(chunk_.rho_logits.at(k, column)),
-                         exp(chunk_.logvar_q.at(k, column) * T(0.5)));
+                    draw(k, set.rho(chunk_.rho_logits.at(k, column)), exp(chunk_.logvar_q.at(k, column) * T(0.5)));
                 }
             else
                 for (int k = 0; k < n; ++k)

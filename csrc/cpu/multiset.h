@@ -364,7 +364,9 @@ class SetSums {
     }
 
     // The sums so far relative to another m: where it changed, the old one joins the others.
-    __attribute__((noinline)) void rebase(int column, decltype(V{} < V{}) changed, V old_logit, V old_logvar, V ref, V logvar_m) {
+    // Out of line, since it is rare: its registers would be the loop's.
+    __attribute__((noinline)) void rebase(int column, decltype(V{} < V{}) changed, V old_logit, V old_logvar, V ref,
+                                          V logvar_m) {
         const V old_ref = select<V>(old_logit < 0, V{}, old_logit);
         const Wide<T> r = widen(exp(old_ref - ref)), e = widen(select<V>(changed, exp(old_logit - ref), V{}));
         const auto update = [&](Sum s, auto f) {

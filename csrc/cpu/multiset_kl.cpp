@@ -9,7 +9,7 @@ void multiset_kl_forward(const Sets& sets, const Posterior& in, const Tensor& kl
         using T = decltype(zero);
         using E = decltype(element);
         posterior_kl_forward<T, decltype(coupling)::value, false, E>(sets, in, Tensor{}, kl, static_cast<T*>(stats),
-                                                                  scratch);
+                                                                     scratch);
     });
 }
 
@@ -19,7 +19,7 @@ void multiset_kl_backward(const Sets& sets, const Posterior& in, const Tensor& g
         using T = decltype(zero);
         using E = decltype(element);
         posterior_kl_backward<T, decltype(coupling)::value, false, E>(sets, in, Tensor{}, grad_kl,
-                                                                   static_cast<const T*>(stats), grad);
+                                                                      static_cast<const T*>(stats), grad);
     });
 }
 

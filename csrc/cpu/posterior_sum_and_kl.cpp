@@ -8,7 +8,8 @@ void posterior_sum_and_kl_forward(const Sets& sets, const Posterior& in, const T
     by_posterior(options, in, [&](auto zero, auto coupling, auto element) {
         using T = decltype(zero);
         using E = decltype(element);
-        posterior_kl_forward<T, decltype(coupling)::value, true, E>(sets, in, w_sum, kl, static_cast<T*>(stats), scratch);
+        posterior_kl_forward<T, decltype(coupling)::value, true, E>(sets, in, w_sum, kl, static_cast<T*>(stats),
+                                                                    scratch);
     });
 }
 
@@ -18,7 +19,7 @@ void posterior_sum_and_kl_backward(const Sets& sets, const Posterior& in, const 
         using T = decltype(zero);
         using E = decltype(element);
         posterior_kl_backward<T, decltype(coupling)::value, true, E>(sets, in, grad_w, grad_kl,
-                                                                  static_cast<const T*>(stats), grad);
+                                                                     static_cast<const T*>(stats), grad);
     });
 }
 

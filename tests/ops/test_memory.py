@@ -231,6 +231,17 @@ def test_no_more_memory_is_kept_than_said(nothing_kept):
     assert kept() == before
 
 
+def test_taking_memory_leaves_the_order_of_the_rest(nothing_kept):
+    """What has not been used for the longest time is given back first, whatever else was looked for."""
+    for size in (20, 22, 24, 26):
+        native.empty((size, 2**20), torch.bfloat16, CPU)
+    before = [id(block) for block in _memory._free]
+    taken = native.empty((22, 2**20), torch.bfloat16, CPU)
+    assert [id(block) for block in _memory._free] == [before[0], *before[2:]]
+    del taken
+    assert [id(block) for block in _memory._free] == [before[0], *before[2:], before[1]]
+
+
 def test_large_results_on_threads(nothing_kept):
     """Memory that goes from thread to thread is never two threads' at once."""
     wrong = []
