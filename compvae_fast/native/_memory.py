@@ -60,6 +60,10 @@ def release_memory() -> None:
 
 
 def _taken(size: int) -> _Block:
+    return _found(size) or _fresh(size)
+
+
+def _found(size: int) -> _Block | None:
     for i in reversed(range(len(_free))):
         try:
             block = _free.pop(i)
@@ -68,7 +72,15 @@ def _taken(size: int) -> _Block:
         if block.memory.numel() == size + 1024:
             return block
         _free.insert(i, block)
-    memory = torch.empty(size + 1024, dtype=torch.uint8)
+    return None
+
+
+def _fresh(size: int) -> _Block:
+    try:
+        memory = torch.empty(size + 1024, dtype=torch.uint8)
+    except RuntimeError:  # what is kept may be what is wanting
+        release_memory()
+        memory = torch.empty(size + 1024, dtype=torch.uint8)
     advise_huge_pages(memory)
     return _Block(memory, next(_MOVES))
 

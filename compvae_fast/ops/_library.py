@@ -332,7 +332,8 @@ def _make_plain_function(operation: Operation) -> type[torch.autograd.Function]:
             arguments = (*gradients, *values, *saved, needs, ctx.backend)
             if torch.is_grad_enabled():
                 results = _as_tuple(once.apply(*arguments))
-            elif _checks.plainness(gradients):
+            # A mode may have come since the call, and hooks may give back other tensors than were saved.
+            elif _nobody_watches() and _checks.plainness((*gradients, *values, *saved)):
                 results = operation.backward(gradients, values, saved, needs, ctx.backend)
             else:
                 results = _as_tuple(operation.raw_backward(*arguments))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
+import subprocess
+import sys
 import threading
 import time
 
@@ -240,6 +242,30 @@ def test_taking_memory_leaves_the_order_of_the_rest(nothing_kept):
     assert [id(block) for block in _memory._free] == [before[0], *before[2:]]
     del taken
     assert [id(block) for block in _memory._free] == [before[0], *before[2:], before[1]]
+
+
+def test_kept_memory_is_given_back_where_there_is_no_other(nothing_kept):
+    """Under a limit that 256 MiB of fresh memory would be beyond, but not if what is kept goes first."""
+    script = """
+import resource, torch
+from compvae_fast import native
+
+def result(size):
+    return native.empty((size, 2**20), torch.uint8, torch.device("cpu"))
+
+result(200)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (100 << 20),) * 2)
+result(256)
+try:
+    result(1024)
+except RuntimeError as error:
+    assert "allocate" in str(error), error
+else:
+    raise AssertionError("beyond the limit")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_large_results_on_threads(nothing_kept):

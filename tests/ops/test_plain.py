@@ -10,6 +10,7 @@ from compvae_fast.ops import _checks
 from compvae_fast.ops._checks import Plainness
 
 from .calls import CALLS
+from .test_torch import Recorder
 
 
 class Subclass(torch.Tensor):
@@ -94,6 +95,31 @@ def test_negated_numbers(call, where):
     kinds = (negated, torch.clone) if where == "inputs" else (torch.clone, negated)
     for plain, turned in zip(results(torch.clone, torch.clone), results(*kinds)):
         assert torch.equal(plain, turned)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_a_mode_of_the_backward_pass_alone_sees_it(call):
+    """Else what traces it keeps unwritten memory for the gradients."""
+    inputs = [x.requires_grad_() for x in call.inputs(2, 4)]
+    outputs = call(*inputs, **call.indices(2, 4))
+    upstream = [torch.ones_like(o) for o in outputs]
+    with Recorder() as recorder:
+        torch.autograd.grad(outputs, inputs, upstream)
+    backward = getattr(torch.ops.compvae_fast, f"{call.name}_backward")
+    assert [function for function, _ in recorder.calls] == [backward.default]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_saved_tensors_that_come_back_wrapped(call):
+    def results(pack, unpack):
+        inputs = [x.requires_grad_() for x in call.inputs(2, 4)]
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            outputs = call(*inputs, **call.indices(2, 4))
+        return torch.autograd.grad(outputs, inputs, [torch.ones_like(o) for o in outputs])
+
+    plain = results(torch.clone, torch.clone)
+    turned = results(torch.clone, lambda x: negated(x) if x.is_floating_point() else x)
+    assert all(map(torch.equal, plain, turned))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
