@@ -14,7 +14,23 @@ from torch import Tensor
 from compvae_fast import _loading, _rules
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-RULES = _rules.Rules(Tensor, "a torch.Tensor", FLOATS, (torch.int64, torch.int32), torch.bool)
+
+
+class _Rules(_rules.Rules):
+    def is_array(self, name: str, value) -> None:
+        is_tensor(name, value)
+        if value.layout != torch.strided or value.is_nested:
+            kind = "nested" if value.is_nested else str(value.layout)
+            raise TypeError(f"{name}: expected a dense tensor, got a {kind} one")
+
+
+def is_tensor(name: str, value) -> None:
+    """A tensor of any layout, nested ones among them."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+
+
+RULES = _Rules(Tensor, "a torch.Tensor", FLOATS, (torch.int64, torch.int32), torch.bool)
 
 one_of, is_flag, coupling = _rules.one_of, _rules.is_flag, _rules.coupling
 has_sets, has_shape, same_dtype = _rules.has_sets, _rules.has_shape, _rules.same_dtype
@@ -64,7 +80,6 @@ def alike(tensors: dict[str, Tensor], *sides: tuple[str, ...]) -> None:
         RULES.alike(tensors, *sides)
 
 
-is_tensor = RULES.is_array
 is_float = RULES.is_float
 is_integer = RULES.is_integer
 same_device = RULES.same_device
@@ -85,6 +100,7 @@ def seed_tensor(seed, device: torch.device) -> Tensor:
     if isinstance(seed, Tensor):
         if seed.dtype != torch.int64:
             raise TypeError(f"seed: expected None, an int or a 0-d int64 tensor, got dtype {seed.dtype}")
+        RULES.is_array("seed", seed)
         if seed.dim() != 0:
             raise ValueError(f"seed: expected a 0-d tensor, got shape {list(seed.shape)}")
         if seed.device != device:

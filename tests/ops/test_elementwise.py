@@ -216,6 +216,10 @@ def test_wrong_arguments(name):
     refused(TypeError, f"^{last}: expected dtype torch.float32 like {before}, got torch.float64$",
             **{last: torch.zeros(2, 3).double()})
     refused(ValueError, rf"^{last}: expected .*\[2, 3\].*, got \[2, 4\]$", **{last: torch.zeros(2, 4)})
+    refused(TypeError, f"^{last}: expected a dense tensor, got a torch.sparse_coo one$",
+            **{last: torch.zeros(2, 3).to_sparse()})
+    nested = torch.nested.nested_tensor([torch.zeros(1, 3), torch.zeros(2, 3)], layout=torch.jagged)
+    refused(TypeError, f"^{names[0]}: expected a dense tensor, got a nested one$", **dict.fromkeys(names, nested))
     elsewhere = torch.zeros(2, 3, device="meta")
     refused(ValueError, rf"^{last}: expected device cpu like {names[0]}, got meta$", **{last: elsewhere})
     with pytest.raises(ValueError, match=rf"^{names[0]}: expected shape \[B, ...\], got a 0-d tensor$"):

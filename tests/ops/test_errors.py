@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +31,17 @@ def test_types_and_dtypes(operation):
     refuses(operation, TypeError, f"^{first}: expected a torch.Tensor, got NoneType$", **{first: None})
     integer = torch.zeros(B, K, D, dtype=torch.int64)
     refuses(operation, TypeError, f"^{first}: expected dtype float32, .*, got torch.int64$", **{first: integer})
+
+
+@ALL
+@pytest.mark.parametrize("make, got", [
+    (torch.Tensor.to_sparse, "torch.sparse_coo"), (torch.Tensor.to_mkldnn, "torch._mkldnn")])
+def test_layouts_of_memory(operation, make, got):
+    for name in operation.arguments:
+        refuses(operation, TypeError, f"^{name}: expected a dense tensor, got a {got} one$",
+                **{name: make(torch.zeros(B, K, D))})
+    refuses(operation, TypeError, "^lengths: expected a dense tensor, got a torch.sparse_coo one$",
+            keywords={"lengths": torch.tensor([1, 2]).to_sparse()})
 
 
 @ALL
@@ -95,7 +107,7 @@ def test_lengths(backend, operation, lengths, message):
 
 
 @COUPLED
-@pytest.mark.parametrize("value", ["Scaled", None, 1, "", ["unit"]])
+@pytest.mark.parametrize("value", ["Scaled", None, 1, "", ["unit"], np.array(["unit", "unit"])])
 def test_couplings(operation, value):
     refuses(operation, ValueError, "^coupling: expected 'unit' or 'scaled', got ", keywords={"coupling": value})
 
@@ -106,6 +118,7 @@ def test_couplings(operation, value):
     (torch.tensor(1, dtype=torch.int32), TypeError, "got dtype torch.int32$"),
     (torch.tensor([1]), ValueError, r"expected a 0-d tensor, got shape \[1\]$"),
     (torch.zeros((), dtype=torch.int64, device="meta"), ValueError, "got meta$"),
+    (torch.zeros((), dtype=torch.int64).to_sparse(), TypeError, "got a torch.sparse_coo one$"),
 ], ids=str)
 def test_seeds(operation, seed, error, message):
     refuses(operation, error, f"^seed: .*{message}", keywords={"seed": seed})
