@@ -1,8 +1,9 @@
-"""What the tests need before anything is imported, and what the collection of docstrings' examples leaves out."""
+"""What the tests need before anything is imported, and what is left out where a package is not installed."""
 
 import os
-from importlib.util import find_spec
+import re
 
+import pytest
 import torch
 
 from compvae_fast import _loading
@@ -11,7 +12,31 @@ from compvae_fast import _loading
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-collect_ignore = [] if find_spec("pyro") else ["compvae_fast/pyro.py"]
-_of_bokeh = ("controls", "curves", "figures", "images", "page", "server")
-collect_ignore += [] if find_spec("bokeh") else [f"compvae_fast/explore/{name}.py" for name in _of_bokeh]
 collect_ignore_glob = ["compvae_fast/numpy/*"] if _loading.reason_missing() else []
+
+# Of the packages in the extras of pyproject.toml, those that files cannot be imported without.
+EXTRAS = {"PIL", "bokeh", "jinja2", "jsonargparse", "matplotlib", "mpmath", "pandas", "pyarrow", "pyro", "safetensors",
+          "torch_geometric", "tqdm", "yaml"}
+
+
+def _skipped(report, missing: str | None, place) -> None:
+    if missing in EXTRAS:
+        report.outcome, report.longrepr = "skipped", (str(place), 0, f"Skipped: {missing} is not installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """A file that needs what is not installed is skipped."""
+    report = yield
+    told = re.findall(r"No module named '(\w+)", str(report.longrepr)) if report.failed else ()
+    _skipped(report, told[-1] if told else None, collector.path)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """So is a test."""
+    report = yield
+    if call.excinfo and isinstance(call.excinfo.value, ModuleNotFoundError):
+        _skipped(report, call.excinfo.value.name, item.path)
+    return report

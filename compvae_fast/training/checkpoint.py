@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from .errors import Failure
@@ -47,6 +45,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises Failure with the cause, ``path`` untouched.
     """
+    from safetensors.torch import save
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     header = {"step": checkpoint.step, "values": checkpoint.values}
     header["sha256"] = _digest(tensors, header)
@@ -59,6 +59,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises DamagedCheckpoint, saying why, for a file that cannot be read, is truncated, altered, or no checkpoint.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

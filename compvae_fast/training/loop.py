@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from tqdm import tqdm
 
 from compvae_fast.data import Batch
 
@@ -27,6 +27,9 @@ from .optimiser import make_optimiser, set_learning_rate
 from .processes import Processes, together
 from .state import TERMS, TrainingState, rounding, step_seed
 from .threads import at_most
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 SKIPPED_IN_A_ROW = 1000
 _AT_LEAST_ONE = ("batch", "k_min", "k_start", "k_max", "k_every", "lr_halve_every")
@@ -71,6 +74,8 @@ def train(
     Returns how it ended. A first SIGINT or SIGTERM saves and returns too. Raises BadInput for a folder that
     cannot serve, Failure where saving fails or training has diverged.
     """
+    import safetensors  # noqa: F401  # where saving would find it missing, steps would be lost
+
     check(config)
     with together(set_parallel, config.device) as processes:
         if config.graphs and processes.count > 1:
@@ -308,6 +313,8 @@ def _brief(bits: float | None) -> str:
 
 def _bar(done: int, steps: int, show: bool) -> tqdm:
     """A bar with steps a second and the time left; on what is no terminal, a line every ten seconds."""
+    from tqdm import tqdm
+
     return tqdm(
         total=steps,
         initial=min(done, steps),

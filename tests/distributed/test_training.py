@@ -22,6 +22,7 @@ def test_a_grid_of_processes_makes_the_steps_of_one(pool, set_parallel):
 
 
 def torchrun(*arguments):
+    pytest.importorskip("jsonargparse", reason="the command line needs jsonargparse")
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
          "--rdzv-endpoint", "localhost:0", "-m", "compvae_fast", *map(str, arguments)],

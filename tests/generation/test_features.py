@@ -19,6 +19,7 @@ TINY = ["--recipe.batch=2", "--recipe.k_start=2", "--recipe.k_max=2", "--model.h
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    pytest.importorskip("jsonargparse", reason="the command line needs jsonargparse")
     path = tmp_path_factory.mktemp("dots") / "run"
     assert main(["train", "dots-small", "--steps=2", *TINY, "--out", str(path)]) == 0
     return path

@@ -9,6 +9,8 @@ import pytest
 
 from .tiny import OPTIONS, content, finish, start
 
+pytest.importorskip("jsonargparse", reason="the command line needs jsonargparse")
+
 STEPS = 40
 COMMAND = ["train", "sines-small", "--steps", STEPS, "--seed", 3, *OPTIONS]
 
