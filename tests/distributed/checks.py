@@ -101,6 +101,10 @@ def compare(groups, rank: int, operation: str, names: list[str], ranks: int, dty
 def _chosen(backend: str | None):
     if backend == "cuda":
         return emulation.emulated()
+    if backend == "triton":
+        from tests.kernels import interpreter  # which imports Triton
+
+        interpreter.improve()
     return contextlib.nullcontext() if backend is None else compvae_fast.use_backend(backend)
 
 

@@ -15,8 +15,9 @@ def improve() -> None:
 
     It replaces the language's functions at every call of a function in a kernel, though they are replaced already, and
     works through Philox word by word: that takes most of its time. (A test of its own has the kernels' Philox.) It cuts
-    float32 numbers off where they become bfloat16, which devices round to nearest. And its float32 functions are exact
-    to rounding; here those that devices approximate are off by as much as they may be there.
+    float32 numbers off where they become bfloat16, which devices round to nearest. Its float32 functions are exact to
+    rounding; here those that devices approximate are off by as much as they may be there. And Triton 3.6 takes int() of
+    arrays of one element, which NumPy refuses since 2.4.
     """
     import triton.language as tl
     from triton.runtime import interpreter
@@ -30,7 +31,9 @@ def improve() -> None:
     def replaced_once(function):
         languages = [v for v in function.__globals__.values() if inspect.ismodule(v) and v in (tl, tl.core)]
         if any(tl.core.is_builtin(language.load) for language in languages):
-            return replace(function)
+            scope = replace(function)
+            tl.core.tensor.__index__ = lambda self: self.handle.data.item()
+            return scope
         return interpreter._LangPatchScope()
 
     def rounded(self, source, to):
