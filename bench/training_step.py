@@ -15,7 +15,7 @@ import json
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
@@ -141,8 +141,9 @@ def bare_step(state: TrainingState, shape: Shape, compiled: bool = False):
 
 def measured(
     config: TrainingConfig, budget: float, compiled: bool = True, parts: int = PARTS, copied: int = 1 << 28
-) -> dict:
-    """Seconds of each kind of step, all sets of so many parts, and of what it needs; `copied` bytes for the copy.
+) -> Iterator[dict[str, float]]:
+    """Seconds of each kind of step, all sets of so many parts, and of what it needs; `copied` bytes for the copy. Given
+    as they come, more each time, `budget` seconds after one another: what is compiled comes last.
 
     launched: as training takes it; bare: `bare_step` of this package, and plain: of PyTorch alone; compiled: the losses
     and their gradients by torch.compile.
@@ -172,14 +173,16 @@ def measured(
         found = medians(calls, device, budget)
         parameters = sum(p.numel() for p in plain.model.parameters())
         found["optimiser"] = OPTIMISER_BYTES * parameters / (2 * copied) * found.pop("copy")
-        rivals = {"plain eager": bare_step(plain, shape)}
-        if compiled:
-            rivals["plain compiled"] = bare_step(TrainingState(config), shape, compiled=True)
-        with plain_operations():
-            beside = medians({**rivals, "again": calls["products"]}, device, budget)
-    # the machine may have become faster or slower meanwhile
-    scale = found["products"] / beside.pop("again")
-    return {**found, **{name: value * scale for name, value in beside.items()}}
+    yield found
+    rivals = {"plain eager": bare_step(plain, shape)}
+    if compiled:
+        rivals["plain compiled"] = bare_step(TrainingState(config), shape, compiled=True)
+    for name, step in rivals.items():
+        with products(config), plain_operations():
+            beside = medians({name: step, "again": calls["products"]}, device, budget)
+        # the machine may have become faster or slower meanwhile
+        found[name] = beside[name] * found["products"] / beside["again"]
+        yield found
 
 
 def table(found: dict, config: TrainingConfig) -> str:
@@ -199,7 +202,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bf16"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=10.0, help="of measurement, for each half of the table")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of measurement, for each part of the table")
     parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -207,11 +210,11 @@ def main() -> None:
     config = TrainingConfig.from_preset(options.preset, device=options.device, precision=options.precision)
     if options.batch:
         config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, batch=options.batch))
-    found = measured(config, options.seconds, options.compiled)
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"cpu, {options.threads} threads"
-    (options.out / "step.json").write_text(json.dumps({"device": device, **found}, indent=1))
-    (options.out / "step.md").write_text(table(found, config))
-    print(table(found, config))
+    for found in measured(config, options.seconds, options.compiled):
+        (options.out / "step.json").write_text(json.dumps({"device": device, **found}, indent=1))
+        (options.out / "step.md").write_text(table(found, config))
+    print((options.out / "step.md").read_text())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,11 @@ def compiled(folder: Path, architecture: str) -> Path:
     import pybind11
 
     folder.mkdir(parents=True, exist_ok=True)
+    module = ROOT / "compvae_fast" / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
+    # An earlier build's module would hide that this one failed.
+    module.unlink(missing_ok=True)
+    note = ROOT / "compvae_fast" / "_cuda_build_failure.txt"
+    note.write_text("gpu-check could not build the CUDA kernels\n")
     options = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden",
                f"-gencode=arch=compute_{architecture},code=sm_{architecture}"]
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
@@ -30,14 +34,13 @@ def compiled(folder: Path, architecture: str) -> Path:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(one, sources))
-    module = ROOT / "compvae_fast" / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
     run("nvcc", "-shared", "-cudart=static", *objects, "-o", module.with_suffix(".part"))
     os.replace(module.with_suffix(".part"), module)
-    (ROOT / "compvae_fast" / "_cuda_build_failure.txt").unlink(missing_ok=True)
+    note.unlink()
     return module
 
 
 def run(*command) -> None:
     done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        sys.exit(f"gpu-check: {command[0]} failed:\n{done.stdout}")
+        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout}")

@@ -6,8 +6,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
+import os
+import platform
 import statistics
+import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -102,24 +107,34 @@ def measured(name: str, shape: Shape, dtype: torch.dtype, budget: float):
                 traffic = dict(zip(("forward", "backward"), record.traffic(arguments, outputs)))
                 moved = traffic["forward"] if label == "forward" else sum(traffic.values())
                 found = {"median": statistics.median(times), "least": times[0], "samples": len(times), "bytes": moved}
-            except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
-                found = {"failed": str(error).partition("\n")[0][:200]}
+            except Exception as error:  # a backend's refusal, too little memory, a compiler's complaint, a lost device
+                found = {"failed": f"{type(error).__name__}: {error}".partition("\n")[0][:200]}
             yield row | {"by": contestant, "pass": label} | found
-    del arguments, values
-    torch.cuda.empty_cache()
+
+
+def device_lost() -> str:
+    """What is wrong where no call of this process can reach the device any more."""
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
+    return ""
 
 
 def choice(rows) -> dict:
-    """The faster backend of each operation and class of shapes: the least sum of the logarithms of its times."""
+    """The faster backend of each operation and class of shapes: the least sum of the logarithms of its times. One that
+    failed there is none to choose."""
     scores: dict = {}
     for row in rows:
-        if row["by"] in ("cuda", "triton") and "median" in row:
+        if row["by"] in ("cuda", "triton"):
             key = row["operation"].removesuffix("_counts"), row["class"]
-            scores.setdefault(key, {}).setdefault(row["by"], []).append(row["median"])
+            scores.setdefault(key, {}).setdefault(row["by"], []).append(row.get("median", math.inf))
     table: dict = {}
     for (operation, shapes), found in sorted(scores.items()):
         means = {name: statistics.geometric_mean(times) for name, times in found.items()}
-        table.setdefault(operation, {})[shapes] = min(means, key=means.__getitem__)
+        fastest = min(means, key=means.__getitem__)
+        if means[fastest] < math.inf:
+            table.setdefault(operation, {})[shapes] = fastest
     return table
 
 
@@ -137,31 +152,63 @@ def table(rows, copied: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(path: Path, text: str) -> None:
+    """The file is there whole, or as it was before."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def write_rows(out: Path, machine: dict, copied: float, rows: list[dict]) -> None:
+    write(out / "gpu.json", json.dumps({"machine": machine, "copy": copied, "rows": rows}, indent=1))
+    write(out / "gpu.md", table(rows, copied))
+
+
+def write_choice(machine: dict, rows: list[dict]) -> None:
+    measured_on = {key: machine[key] for key in ("device", "torch", "date")}
+    write(backends.GPU_CHOICE, json.dumps({"measured": measured_on, "choices": choice(rows)}, indent=1) + "\n")
+
+
+def machine() -> dict:
+    """Where and with what is measured."""
+    return {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "CUDA": torch.version.cuda,
+            "triton": version("triton"), "python": platform.python_version(),
+            "date": datetime.date.today().isoformat(), "compvae_fast": compvae_fast.__version__,
+            "backends": {name: b.reason or "there" for name, b in compvae_fast.backends().items()}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md")
     parser.add_argument("--seconds", type=float, default=150, help="that all of it may take, about")
-    parser.add_argument("--choose", action="store_true", help=f"rewrite {backends.GPU_CHOICE.name}")
+    parser.add_argument("--choose", action="store_true",
+                        help=f"rewrite {backends.GPU_CHOICE.name}, if there are two to choose from")
+    parser.add_argument("--skip", type=int, default=0, help="go on with what is in --out, after so many cases")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    machine = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "CUDA": torch.version.cuda,
-               "date": datetime.date.today().isoformat(), "compvae_fast": compvae_fast.__version__,
-               "backends": {name: b.reason or "there" for name, b in compvae_fast.backends().items()}}
-    copied, rows, until = copy_bandwidth(1.0), [], time.monotonic() + options.seconds
-    for name, shape, dtype in cases():
+    until, here, before = time.monotonic() + options.seconds, machine(), options.out / "gpu.json"
+    rows = json.loads(before.read_text())["rows"] if options.skip and before.exists() else []
+    choose = options.choose and all(here["backends"][name] == "there" for name in ("cuda", "triton"))
+    copied = copy_bandwidth(1.0)
+    for index, (name, shape, dtype) in list(enumerate(cases()))[options.skip :]:
         if time.monotonic() > until:
             print(f"gpu-check: no time left for {name} {shape.sets} sets and what follows")
             break
         try:
-            rows += measured(name, shape, dtype, 0.15)
+            for row in measured(name, shape, dtype, 0.15):
+                rows.append(row)
+                write_rows(options.out, here, copied, rows)
+                if why := device_lost():
+                    print(f"gpu-check: {name} by {row['by']}, {row['pass']}: {why}; on with a new process", flush=True)
+                    left = ["--skip", str(index + 1), "--seconds", str(until - time.monotonic())]
+                    os.execv(sys.executable, [sys.executable, "-m", "gpu_check.measure", *sys.argv[1:], *left])
         except torch.cuda.OutOfMemoryError:
             print(f"gpu-check: {name} {shape.sets} x {max(shape.sizes)} x {shape.width} does not fit into memory")
-        (options.out / "gpu.json").write_text(json.dumps({"machine": machine, "copy": copied, "rows": rows}, indent=1))
-    (options.out / "gpu.md").write_text(table(rows, copied))
-    if options.choose:
-        measured_on = {key: machine[key] for key in ("device", "torch", "date")}
-        backends.GPU_CHOICE.write_text(json.dumps({"measured": measured_on, "choices": choice(rows)}, indent=1) + "\n")
-    print((options.out / "gpu.md").read_text())
+        torch.cuda.empty_cache()
+        if choose:
+            write_choice(here, rows)
+    if failed := [row for row in rows if row["by"] in ("cuda", "triton") and "failed" in row]:
+        sys.exit(f"gpu-check: {len(failed)} passes of cuda and triton failed")
 
 
 if __name__ == "__main__":

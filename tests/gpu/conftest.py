@@ -9,9 +9,15 @@ BACKENDS = [name for name, backend in compvae_fast.backends().items() if backend
 
 
 @pytest.fixture(autouse=True)
-def _a_device():
+def _a_device(request):
+    """One that is there, and is so after the test: a kernel that faults leaves none to the process."""
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+    yield
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        pytest.exit(f"{request.node.nodeid} lost the device: {error}", returncode=pytest.ExitCode.TESTS_FAILED)
 
 
 @pytest.fixture(params=BACKENDS)
