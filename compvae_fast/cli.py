@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 failed (a full disk, a damaged file, a run that diverged);
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 
@@ -33,10 +34,19 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(str(error), 1)
     except KeyboardInterrupt:
         return _complain("stopped", 130)
+    except (MemoryError, RuntimeError) as error:
+        if not _wants_memory(error):
+            raise
+        return _complain(f"not enough memory: {error}", 1)
     except BrokenPipeError:
         # Who read the output has gone; Python would complain of it once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _wants_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether an allocation failed: NumPy says so by the type, torch in words."""
+    return isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", str(error)) is not None
 
 
 def _complain(message: str, code: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -28,13 +29,16 @@ class _Parser(ArgumentParser):
     """A parser whose refusals are BadInput."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise BadInput(message) from ex
+        raise BadInput(_readable(message)) from ex
 
 
 def run(arguments: list[str]) -> int:
     """Parse ``arguments``, run the command they name, and return its exit code."""
     preset = next((argument for argument in arguments if argument in presets()), presets()[0])
-    options = _parser(preset).parse_args(arguments)
+    try:
+        options = _parser(preset).parse_args(arguments)
+    except UnicodeDecodeError as error:
+        raise BadInput("--config: expected a YAML file, got one that is no text") from error
     return _COMMANDS[options.command][0](options[options.command])
 
 
@@ -47,6 +51,21 @@ def _parser(preset: str) -> ArgumentParser:
         add_arguments(command, preset)
         commands.add_subcommand(name, command, help=function.__doc__)
     return parser
+
+
+# What jsonargparse names by their types.
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "numbers as [2,4]",
+          "NoneType": "null"}
+
+
+def _readable(message: str) -> str:
+    """A refusal of jsonargparse in the words of the others."""
+    refused = re.search(r'Parser key "(.+?)":.*(?:Got|Given) value: (.*)', message, re.DOTALL)
+    kinds = re.findall(r"Expected a <class '(\w+)'>", message)
+    if refused and kinds:
+        wanted = " or ".join(_KINDS.get(kind, kind) for kind in kinds)
+        return f"--{refused[1]}: expected {wanted}, got {refused[2].strip()!r}"
+    return re.sub(rf"\b(?:{'|'.join(_COMMANDS)})\.(\w+)", r"\1", message)
 
 
 def _train(options: Namespace) -> int:
@@ -260,9 +279,12 @@ def _report(options: Namespace) -> int:
 
 
 def _write_report(run: str, options: Namespace) -> int:
-    settings = {name: options[name] for name in ("n", "multisets", "importance", "seed")}
-    print(report.write_report(_measured(run), **settings))
+    print(report.write_report(_measured(run), **_measurement(options)))
     return 0
+
+
+def _measurement(options: Namespace) -> dict[str, int]:
+    return {name: options[name] for name in ("n", "multisets", "importance", "seed")}
 
 
 def _measured(path: str) -> Run:
@@ -311,6 +333,7 @@ def _info(_options: Namespace) -> int:
 def _demo(options: Namespace) -> int:
     """Train sines-small for some minutes and write its report; again, it goes on where it stopped."""
     config = TrainingConfig.from_preset("sines-small", seed=options.seed)
+    report.check_measured(**_measurement(options))
     config = paced(config, Path(options.out), options.minutes)
     latest = time.monotonic() + 60 * options.minutes * 1.3
     ended = train(config, options.out, stop=lambda: time.monotonic() > latest)
@@ -333,7 +356,7 @@ def _bench(options: Namespace) -> int:
             options.operations,
             chosen=options.backend,
             dtype=options.dtype,
-            seconds=options.seconds or (0.1 if options.quick else 2.0),
+            seconds=(0.1 if options.quick else 2.0) if options.seconds is None else options.seconds,
             quick=options.quick,
             out=options.out,
             overwrite=options.overwrite,

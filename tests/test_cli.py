@@ -129,10 +129,13 @@ def test_info_and_version(capsys):
     [
         ([], 'expected "command" to be one of'),
         (["trian"], "invalid choice: 'trian'"),
-        (["train"], "arguments are required"),
+        (["train"], "arguments are required: preset, out"),
         (["train", "sines-small"], "out"),
         (["train", "sinus", "--out=OUT"], f"preset: expected one of {', '.join(presets())}; got 'sinus'"),
-        (["train", "sines-small", "--out=OUT", "--steps=many"], "steps"),
+        (["train", "sines-small", "--out=OUT", "--steps=many"], "--steps: expected a whole number, got 'many'"),
+        (["train", "sines-small", "--out=OUT", "--graphs=2"], "--graphs: expected true or false, got '2'"),
+        (["train", "sines-small", "--out=OUT", "--threads=x"], "--threads: expected a whole number or null, got 'x'"),
+        (["train", "sines-small", "--out=OUT", "--threads=1025"], "threads: expected at most 1024, got 1025"),
         (["train", "sines-small", "--out=OUT", "--steps=0"], "steps: expected at least 1, got 0"),
         (["train", "sines-small", "--out=OUT", "--seed=-1"], "seed: expected 0 to 2^64 - 1, got -1"),
         (["train", "sines-small", "--out=OUT", "--threads=0"], "threads: expected at least 1"),
@@ -150,8 +153,10 @@ def test_info_and_version(capsys):
         (["generate", "OUT", "--labels=1", "--out=x.npz"], "does not exist"),
         (["generate", "OUT", "--labels=1"], "out"),
         (["evaluate", "OUT"], "does not exist"),
+        (["evaluate", "OUT", "--sizes=2,4"], "--sizes: expected numbers as [2,4] or null, got '2,4'"),
         (["report", "OUT"], "does not exist"),
-        (["demo", "--minutes=long"], "minutes"),
+        (["demo", "--minutes=long"], "--minutes: expected a number, got 'long'"),
+        (["demo", "--n=1", "--out=OUT"], "n: expected at least 2, got 1"),
         (["demo", "--minutes=-1", "--out=OUT"], "minutes: expected more than 0, got -1.0"),
     ],
 )
@@ -171,12 +176,26 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(capsys, tmp_path, monk
         ([f"--counts=1:{2**53 + 1}"], f"0..2^53, got {2**53 + 1}"),
         ([], "--labels, --counts, --labels_file: expected exactly one of them"),
         (["--labels=1", "--n=0"], "--n: expected at least 1"),
-        (["--labels=1", "--n=x"], "Got value: x"),
+        (["--labels=1", "--n=x"], "--n: expected a whole number, got 'x'"),
+        (["--labels=1", f"--first={2**48 - 2}", "--n=2"], "--first, --n: expected draws below 281474976710655 = "),
+        (["--labels=1", f"--n={10**30}"], "--first, --n: expected draws below 281474976710655 = "),
+        (["--labels=1", "--seed=-1"], "--seed: expected 0 to 2^64 - 1, got -1"),
     ],
 )
 def test_generate_refuses(capsys, trained, tmp_path, arguments, words):  # noqa: F811
     assert words in refuses(capsys, "generate", trained, *arguments, "--out", tmp_path / "x.npz")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_memory_holds_fails_in_one_line(capsys, trained, tmp_path):  # noqa: F811
+    line = refuses(capsys, "generate", trained, "--labels=1", f"--n={2**47}", "--out", tmp_path / "x.npz", code=1)
+    assert line.startswith("compvae_fast: error: not enough memory: ") and list(tmp_path.iterdir()) == []
+
+
+def test_a_configuration_that_is_no_text(capsys, tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"\xa3\xff")
+    line = refuses(capsys, *TRAIN, "--out", tmp_path / "run", "--config", tmp_path / "x.yaml")
+    assert "--config: expected a YAML file" in line
 
 
 @pytest.mark.parametrize("name", ["generate", "edit", "evaluate"])
@@ -205,6 +224,7 @@ def test_a_file_that_is_there_stays_unless_said_otherwise(capsys, trained, tmp_p
         (["--remove=0"], "--remove: expected labels in 1..10, got 0"),
         (["--add=12"], "--add: expected labels in 1..10, got 12"),
         ([], "--remove, --add: expected labels for at least one of them"),
+        (["--add=1", "--seed=-1"], "--seed: expected 0 to 2^64 - 1, got -1"),
     ],
 )
 def test_edit_refuses(capsys, trained, tmp_path, arguments, words):  # noqa: F811

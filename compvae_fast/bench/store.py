@@ -27,11 +27,17 @@ class Results:
 
 
 def new_folder(path: Path, *, overwrite: bool) -> Path:
-    """``path`` as the folder of a run, made where it is not there; BadInput where it holds another run or cannot be."""
-    if (path / ROWS).exists() and not overwrite:
+    """``path`` as the folder of a run, made where it is not there.
+
+    BadInput where it holds another run, or anything else of which a page of results might take the place, or cannot be.
+    """
+    holds_run = (path / ROWS).exists()
+    if holds_run and not overwrite:
         raise BadInput(f"--out: {path} holds a run already; choose another folder or pass --overwrite")
     try:
         path.mkdir(parents=True, exist_ok=True)
+        if not holds_run and any(path.iterdir()):
+            raise BadInput(f"--out: {path} holds other files; choose a new or empty folder")
     except OSError as error:
         raise BadInput(f"--out: cannot make the folder {path}: {reason(error)}") from error
     return path

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from compvae_fast.training import BadInput, Run
+from compvae_fast.training.errors import check_seed
 
 
 @torch.no_grad()
@@ -36,12 +37,13 @@ def edit_wholes(
         remove, add: labels; one that is listed twice counts twice.
         features, context: of the parts, [n, K, F] float32, and of the wholes, [n, C], where the problem has them.
         added_features: of the parts that are added, [M, F].
-        seed: of the draws.
+        seed: of the draws, 0 to 2^64 - 1.
 
     Returns arrays: x [n, ...], the mean of p(x | z, w~) after the edit, scale [n, ...], its standard
     deviation, labels [n, K'], and reconstruction [n, ...], the mean before the edit; features [n, K', F] and context
     where there are any. Raises BadInput for a whole that has no such part left, and for labels the model does not have.
     """
+    check_seed("--seed", seed)
     model = run.model
     order, kept = _removed_last(torch.from_numpy(labels.copy()), remove)
     ordered = torch.from_numpy(labels.copy()).gather(1, order)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from compvae_fast._rules import MAX_SETS
 from compvae_fast.streaming import open_parts
 from compvae_fast.training import BadInput, Run
+from compvae_fast.training.errors import check_seed
 from compvae_fast.training.files import reason
 
 
@@ -53,8 +55,9 @@ def generate_wholes(
         raise BadInput(f"--n: expected at least 1, got {n}")
     if first < 0:
         raise BadInput(f"--first: expected at least 0, got {first}")
-    if not 0 <= seed < 2**64:
-        raise BadInput(f"--seed: expected 0 to 2^64 - 1, got {seed}")
+    if first + n > MAX_SETS:
+        raise BadInput(f"--first, --n: expected draws below {MAX_SETS} = 2^48 - 1, got {first} and {n} from there")
+    check_seed("--seed", seed)
     config = run.model.config
     draws: dict[str, Any] = {"n": n, "seed": seed, "noise": noise, "set_index": torch.arange(first, first + n)}
     if labels_file is not None:

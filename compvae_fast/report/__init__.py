@@ -1,7 +1,7 @@
 """Numbers and pictures of a trained run."""
 
 from .info import info_text
-from .measures import SIZES, measure, measure_edits
+from .measures import SIZES, check_measured, measure, measure_edits
 from .page import write_report
 from .tables import COLUMNS, EDIT_COLUMNS, as_text
 
@@ -10,6 +10,7 @@ __all__ = [
     "EDIT_COLUMNS",
     "SIZES",
     "as_text",
+    "check_measured",
     "info_text",
     "measure",
     "measure_edits",

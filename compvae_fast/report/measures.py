@@ -11,7 +11,7 @@ from torch import Tensor
 from compvae_fast.data import Description, Problem, metrics
 from compvae_fast.models import CompVAE, Parts, elbo, iw_bound
 from compvae_fast.random import Stream, fold
-from compvae_fast.training import BadInput
+from compvae_fast.training.errors import BadInput, check_seed
 
 SIZES = {"sines": (1, 2, 4, 8, 16, 30), "dots": (1, 2, 4, 5, 8, 12), "households": (50, 100, 150, 300)}
 # true wholes of K of a record's households differ too little where K is most of them
@@ -27,6 +27,15 @@ def sizes_of(problem: Problem) -> tuple[int, ...]:
         return sizes
     fitting = tuple(k for k in sizes if k <= most / 2)
     return fitting if len(fitting) > 1 else tuple(sorted({max(1, int(share * most)) for share in _SHARES}))
+
+
+def check_measured(*, seed: int, **numbers: int) -> None:
+    """BadInput for numbers with which nothing can be measured, by the names of ``measure``'s arguments."""
+    for name, given in numbers.items():
+        smallest = 2 if name == "n" else 1
+        if given < smallest:
+            raise BadInput(f"{name}: expected at least {smallest}, got {given}")
+    check_seed("seed", seed)
 
 
 @torch.no_grad()
@@ -57,10 +66,7 @@ def measure(
     Raises BadInput for numbers that are too small.
     """
     sizes = sizes_of(model.problem) if sizes is None else sizes
-    least = {"n": (n, 2), "multisets": (multisets, 1), "importance": (importance, 1), "bound_sets": (bound_sets, 1)}
-    for name, (given, smallest) in least.items():
-        if given < smallest:
-            raise BadInput(f"{name}: expected at least {smallest}, got {given}")
+    check_measured(n=n, multisets=multisets, importance=importance, bound_sets=bound_sets, seed=seed)
     if not sizes or min(sizes) < 1:
         raise BadInput(f"sizes: expected at least one size, each at least 1, got {sizes}")
     most = model.problem.most_measured

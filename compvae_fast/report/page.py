@@ -18,6 +18,7 @@ from compvae_fast.training.errors import BadInput
 from compvae_fast.training.files import write_atomically, write_json
 
 from .info import facts
+from .measures import check_measured
 from .tables import figure
 
 _MODULES = {"sines": "sines", "dots": "dots", "households": "neighbourhoods"}
@@ -31,8 +32,10 @@ def write_report(run: Run, *, n: int = 1000, multisets: int = 4, importance: int
         n, multisets, importance: as ``measure`` takes them.
         seed: of numbers and pictures.
 
-    Raises BadInput for a single checkpoint, which has no folder of its own, Failure where writing fails.
+    Raises BadInput for numbers that are too small and for a single checkpoint, which has no folder of its own, Failure
+    where writing fails.
     """
+    check_measured(n=n, multisets=multisets, importance=importance, seed=seed)
     if not run.path.is_dir():
         raise BadInput(f"run: expected a run folder, got the file {run.path}")
     if not os.access(run.path, os.W_OK):

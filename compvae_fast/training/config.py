@@ -11,9 +11,11 @@ from compvae_fast.data import Problem, problem
 from compvae_fast.data.households import RecordFiles
 from compvae_fast.models import CompVAEConfig, TrainingRecipe, preset_config, recipe
 
-from .errors import BadInput
+from .errors import BadInput, check_seed
 
 PRECISIONS = ("float32", "tf32", "bf16")
+# Where a process cannot start as many threads as it is asked for, OpenMP ends it.
+MOST_THREADS = 1024
 # What of a configuration's own settings the numbers depend on.
 DECISIVE = ("horizon", "seed", "log_every", "threads", "device", "precision")
 
@@ -61,14 +63,15 @@ class TrainingConfig:
         for name in ("horizon", "threads", "keep_every"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise BadInput(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise BadInput(f"threads: expected at most {MOST_THREADS}, got {self.threads}")
         if self.keep_every is not None and self.keep_every % self.checkpoint_every:
             raise BadInput(f"keep_every: expected a multiple of {self.checkpoint_every}, got {self.keep_every}")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise BadInput(f"device: expected cpu or cuda, got {self.device!r}")
         if self.precision not in PRECISIONS:
             raise BadInput(f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if not 0 <= self.seed < 2**64:
-            raise BadInput(f"seed: expected 0 to 2^64 - 1, got {self.seed}")
+        check_seed("seed", self.seed)
         try:
             _ = self.problem
         except ValueError as error:

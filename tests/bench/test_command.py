@@ -64,6 +64,21 @@ def test_command_refuses(tmp_path, arguments, complaint):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_of_other_files_stays_as_it_is(tmp_path):
+    """A run of training, say, whose report has the page's name."""
+    (tmp_path / "index.html").write_text("the report")
+    for changed in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(BadInput, match="--out: .* holds other files; choose a new or empty folder"):
+            bench(tmp_path, "diag_normal_kl", out=str(tmp_path), **changed)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert (tmp_path / "index.html").read_text() == "the report"
+
+
+def test_no_time_at_all_is_not_the_default(tmp_path):
+    done = run_command("diag_normal_kl", "--quick", "--seconds", "0", "--out", str(tmp_path / "run"))
+    assert done.returncode == 2 and "--seconds: expected a positive number, got 0.0" in done.stderr
+
+
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(BadInput, match="--out: cannot make the folder"):

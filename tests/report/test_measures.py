@@ -65,6 +65,7 @@ def test_measures_are_a_function_of_the_seed(model):
         ({"n": 1}, "n: expected at least 2, got 1"),
         ({"multisets": 0}, "multisets: expected at least 1, got 0"),
         ({"importance": 0}, "importance: expected at least 1, got 0"),
+        ({"seed": -1}, r"seed: expected 0 to 2\^64 - 1, got -1"),
         ({"sizes": (0,)}, r"sizes: expected .* each at least 1, got \(0,\)"),
         ({"sizes": ()}, r"sizes: expected at least one size"),
     ],
