@@ -55,13 +55,12 @@ def _tables(offsets, lengths, set_index, part_start, rows, slots, count, most_se
         tl.store(sizes + b, tl.where(bad, -1, size), mask=there)
         if tl.max((bad & there).to(tl.int32), 0) > 0:
             any_bad += 1
-    if offsets is not None:
+    if offsets is not None and spoilt is not None:
         # no set is left that knows the rows of a wrong one
         for i in tl.static_range(len(spoilt)):
-            if spoilt[i][0] is not None:
-                for base in range(0, tl.where(any_bad > 0, spoilt[i][1], 0), BLOCK):
-                    at = base + tl.arange(0, BLOCK).to(tl.int64)
-                    tl.store(spoilt[i][0] + at, float("nan"), mask=at < spoilt[i][1])
+            for base in range(0, tl.where(any_bad > 0, spoilt[i][1], 0), BLOCK):
+                at = base + tl.arange(0, BLOCK).to(tl.int64)
+                tl.store(spoilt[i][0] + at, float("nan"), mask=at < spoilt[i][1])
 
 
 @triton.jit
@@ -138,7 +137,7 @@ class Call:
     def _run_tables(self, offsets, lengths, set_index, part_start, sizes, starts, indices, part_starts, spoilt):
         arguments = (offsets, lengths, set_index, part_start, self.parts, self.parts, self.count, _rules.MAX_SETS,
                      _rules.MAX_PARTS - self.parts + 1, sizes, starts, indices, part_starts,
-                     tuple((t if t.numel() else None, t.numel()) for t in spoilt) or ((None, 0),), self.wrong)
+                     tuple((t, t.numel()) for t in spoilt if t.numel()) or None, self.wrong)
         contiguous = tuple(a.contiguous() if isinstance(a, Tensor) else a for a in arguments[:4]) + arguments[4:]
         run_one_each(_tables, 1, self.like, *contiguous, BLOCK=_BLOCK)
 

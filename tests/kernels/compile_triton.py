@@ -1,9 +1,9 @@
 """Compiles Triton kernels for a GPU that is not there, and prints what the assembler tells of each.
 
-Usage: compile_triton.py ARCHITECTURE OPERATION[:long][:float64]..., with TRITON_INTERPRET=0; the architecture is 80 or
-the like, and "shards" stands for those of all operations that have them. Every launch that a call of the operation
-would make becomes a compilation; a line of JSON for each has the kernel, its options, registers and the bytes of its
-stack frame, where spilled registers go.
+Usage: compile_triton.py ARCHITECTURE OPERATION[:long][:float64][:ragged|:padded]..., with TRITON_INTERPRET=0; the
+architecture is 80 or the like, "shards" stands for those of all operations that have them, "noise" for
+compvae_fast.random. Every launch that a call of the operation would make becomes a compilation; a line of JSON for each
+has the kernel, its options, registers and the bytes of its stack frame, where spilled registers go.
 """
 
 from __future__ import annotations
@@ -85,12 +85,34 @@ def calls(operation: str, parts: int, dtype: torch.dtype):
     return [tuple(tensors(4 if operation == "diag_normal_kl" else 3, 2, 5000))]
 
 
+def laid_out(record, arguments: tuple, how: list[str]) -> tuple:
+    """Arguments of dense sets as those of ragged or padded ones."""
+    values, kinds = dict(zip(record.names, arguments)), {a.name: a.kind for a in record.all_arguments}
+    parts = arguments[0].shape[1]
+    if "ragged" in how:
+        values = {name: value.flatten(0, 1) if value is not None and "part" in kinds[name] else value
+                  for name, value in values.items()}
+        values["offsets"] = torch.tensor([0, parts, 2 * parts])
+    if "padded" in how:
+        values["lengths"] = torch.tensor([parts, 1])
+    return tuple(values.values())
+
+
 def compile_shards(parts: int, dtype: torch.dtype) -> None:
     from gpu_check.exercise import exercise_shard
 
     start, counts = torch.tensor([0, 0]), torch.tensor([parts, parts])
     exercise_shard("triton", [torch.zeros(2, parts, WIDTH, dtype=dtype) for _ in range(5)],
                    Shard(None, None, "unit", torch.tensor(3), None, start, counts))
+
+
+def compile_noise() -> None:
+    from compvae_fast.kernels.triton import noise
+
+    place = torch.arange(8)
+    noise.philox4x32_10(torch.zeros(8, 4, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
+    for draw in (noise.normal, noise.uniform):
+        draw(torch.tensor(3), place, place, place)
 
 
 def main(architecture: str, *operations: str) -> None:
@@ -102,12 +124,16 @@ def main(architecture: str, *operations: str) -> None:
     for name in operations:
         operation, *how = name.split(":")
         parts, dtype = LONG if "long" in how else PARTS, torch.float64 if "float64" in how else torch.float32
+        if operation == "noise":
+            compile_noise()
+            continue
         if operation == "shards":
             compile_shards(parts, dtype)
             continue
         module = importlib.import_module(f"compvae_fast.kernels.triton.{operation}")
         record = importlib.import_module(f"compvae_fast.ops.{operation}").OPERATION
         for arguments in calls(operation, parts, dtype):
+            arguments = laid_out(record, arguments, how)
             outputs = module.forward(*arguments, True)
             gradients, saved = outputs[: len(record.outputs)], outputs[len(record.outputs) :]
             module.backward(*gradients, *arguments, *saved, [True] * len(record.inputs))

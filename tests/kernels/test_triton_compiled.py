@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("compile_triton.py")
 OPERATIONS = ("posterior_sum_and_kl", "multiset_kl", "posterior_sum_and_log_ratio", "correlated_normal_rsample",
               "correlated_normal_log_prob", "sum_minus_self", "product_of_experts", "prior_sum", "diag_normal_kl",
-              "gaussian_nll", "discretized_logistic_nll")
+              "gaussian_nll", "discretized_logistic_nll", "noise")
 
 pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed"),
@@ -28,8 +28,9 @@ pytestmark = [
     (90, OPERATIONS),
     (90, ("posterior_sum_and_kl:long", "sum_minus_self:long", "shards:long")),
     (90, ("posterior_sum_and_kl:float64", "diag_normal_kl:float64")),
+    (90, ("multiset_kl:ragged", "sum_minus_self:ragged", "product_of_experts:padded")),
     (80, ("posterior_sum_and_kl",)),
-], ids=["sm_90", "sm_90-long-sets", "sm_90-float64", "sm_80"])
+], ids=["sm_90", "sm_90-long-sets", "sm_90-float64", "sm_90-layouts", "sm_80"])
 def test_they_compile_and_spill_nothing(architecture, operations, tmp_path):
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path),
                    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "bench")))}
