@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def compiled(folder: Path, architecture: str) -> Path:
-    """Compiles every kernel for one architecture ("90") and puts the module into the package; its path."""
+    """Compiles every kernel for one architecture ("90") and puts the module into the package; its path. What an earlier
+    call compiled of the same sources is kept."""
     import pybind11
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -25,11 +27,15 @@ def compiled(folder: Path, architecture: str) -> Path:
                f"-gencode=arch=compute_{architecture},code=sm_{architecture}"]
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
     sources = [*sorted((ROOT / "csrc/cuda").glob("*.cu")), ROOT / "csrc/cuda_bindings.cpp"]
+    changed = max(file.stat().st_mtime for file in (*(ROOT / "csrc").rglob("*.*"), Path(__file__)))
 
     def one(source: Path) -> Path:
-        made = folder / f"{source.stem}.o"
-        run("nvcc", *options, *(includes if source.suffix == ".cpp" else ()), "-DCOMPVAE_MODULE=_cuda", "-c", source,
-            "-o", made)
+        made = folder / f"{source.stem}-{sys.implementation.cache_tag}-sm_{architecture}.o"
+        part = made.with_suffix(".part")
+        if not made.exists() or made.stat().st_mtime < changed:
+            headers = includes if source.suffix == ".cpp" else ()
+            run("nvcc", *options, *headers, "-DCOMPVAE_MODULE=_cuda", "-c", source, "-o", part)
+            os.replace(part, made)
         return made
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
