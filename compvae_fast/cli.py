@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain("stopped", 130)
     warnings.showwarning = _show_warning
     try:
-        return commands.run(sys.argv[1:] if arguments is None else arguments)
+        code = commands.run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return code
     except BadInput as error:
         return _complain(str(error), 2)
     except Failure as error:
@@ -39,9 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _complain(f"not enough memory: {error}", 1)
     except BrokenPipeError:
-        # Who read the output has gone; Python would complain of it once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
+    except OSError as error:
+        if error.filename is None:
+            _drop_output()
+        return _complain(f"{error.filename or 'the output'}: {error.strerror or error}", 1)
+
+
+def _drop_output() -> None:
+    """Nobody takes what was printed; Python would complain of it once more when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _wants_memory(error: MemoryError | RuntimeError) -> bool:

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -294,6 +296,14 @@ def test_demo_goes_on_after_ctrl_c_and_ends_in_a_report(tmp_path):
     assert code == 0, err
     assert (tmp_path / "demo" / "config.json").read_bytes() == config
     assert out.strip() == str(tmp_path / "demo" / "index.html")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_results_that_cannot_be_printed_are_missed():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "compvae_fast", "info"], stdout=full, stderr=subprocess.PIPE,
+                              text=True)
+    assert (done.returncode, done.stderr) == (1, "compvae_fast: error: the output: No space left on device\n")
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):

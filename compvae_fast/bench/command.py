@@ -57,6 +57,9 @@ def bench(
         wanted, rows = _left(wanted, settings, folder)
     try:
         rows.extend(run(wanted, settings, tell))
+    except KeyboardInterrupt:
+        tell(f"stopped; {folder} keeps what was measured, and the same command with --resume goes on")
+        raise
     finally:
         results = store.Results(facts(), today(), rows)
         store.write(folder, results)

@@ -33,7 +33,7 @@ def new_folder(path: Path, *, overwrite: bool) -> Path:
     """
     holds_run = (path / ROWS).exists()
     if holds_run and not overwrite:
-        raise BadInput(f"--out: {path} holds a run already; choose another folder or pass --overwrite")
+        raise BadInput(f"--out: {path} holds a run already; choose another folder, or pass --resume or --overwrite")
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not holds_run and any(path.iterdir()):

@@ -39,6 +39,10 @@ def losses(rows: list[dict[str, Any]]) -> Figure:
         line = (0, (4, 3)) if name == "total" else "-"
         values = [row[f"{name}_bits"] for row in taken]
         axes.plot(steps, values, color=colour, label=label, linewidth=1.3, linestyle=line)
+    if not taken:
+        axes.text(0.5, 0.5, "no row of the log yet", transform=axes.transAxes, ha="center", color="#666666")
+        axes.set_axis_off()
+        return figure
     axes.set_yscale("symlog", linthresh=1.0)
     axes.set_xlabel("step")
     axes.set_ylabel("bits per whole")

@@ -26,9 +26,10 @@ def distances_section(
 ) -> Section:
     """Energy distances, amplitude and bounds; ``how`` says what is particular to a problem's distances."""
     moments = ", and parts with two exact moments behind the exact tanh" if rows and "moments" in rows[0] else ""
+    draws = "1 random multiset" if multisets == 1 else f"{multisets} random multisets"
     text = (
         f"Energy distances of {n} wholes to {n} true ones of the same description, U-statistics over the standard "
-        f"deviation of true values, mean of {multisets} random multisets{how}: of the model; of true wholes once more "
+        f"deviation of true values, mean of {draws}{how}: of the model; of true wholes once more "
         "(the floor); and of what needs no learning: a Gaussian fitted to true wholes, parts made one by one and put "
         f"together afterwards{moments}. Amplitude: the ratio of standard deviations; level and spread: of means, and "
         "of deviations between wholes. Bits: the mean losses. Bounds on the log-likelihood: ELBO, and the "

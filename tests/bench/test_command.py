@@ -46,8 +46,8 @@ def test_command_writes_rows_table_and_page(tmp_path):
     assert all((out / f"{name}.png").stat().st_size > 5000 for name in page.PICTURES)
     again = run_command("diag_normal_kl", "--quick", "--out", str(out))
     assert again.returncode == 2
-    assert again.stderr == (f"compvae_fast: error: --out: {out} holds a run already; choose another folder or pass "
-                            "--overwrite\n")
+    assert again.stderr == (f"compvae_fast: error: --out: {out} holds a run already; choose another folder, or pass "
+                            "--resume or --overwrite\n")
     assert json.loads((out / "rows.json").read_text()) == held
 
 
@@ -109,6 +109,8 @@ def test_interrupted_run_is_gone_on_with(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         bench(tmp_path, *names, tell=tell)
+    kept = tmp_path / "run"
+    assert begun.pop() == f"stopped; {kept} keeps what was measured, and the same command with --resume goes on"
     first = store.read(tmp_path / "run").rows
     bench(tmp_path, *names, tell=again.append, resume=True)
     whole = store.read(tmp_path / "run").rows

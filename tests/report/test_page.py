@@ -133,6 +133,13 @@ def test_losses_with_skipped_and_negative_rows_are_drawn():
     assert [len(line.get_xdata()) for line in axes.lines] == [2, 2, 2, 2]
 
 
+def test_a_run_shorter_than_a_row_of_its_log_says_so():
+    rows = [{"step": 5, **{f"{name}_bits": None for name in ("w", "z", "x", "total")}}]
+    for given in ([], rows):
+        (axes,) = figures.losses(given).axes
+        assert [text.get_text() for text in axes.texts] == ["no row of the log yet"] and not axes.axison
+
+
 def test_distances_are_labelled_as_far_as_they_go():
     rows = [{"k": 1, "model": math.nan, "saturated": math.nan}, {"k": 2, "model": 0.05, "saturated": 84.2}]
     (axes,) = figures.distances(rows).axes
