@@ -12,24 +12,14 @@ class Sample {
     using S = Stats<C, false, true>;
 
   public:
-    // Neighbouring blocks of a set; those of a set of several chunks go through them together. Log q of each, or 0.
+    // Neighbouring blocks of a set; some of them go through its chunks together. Log q of each, or 0.
     void run(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& w, T* stats,
              double* densities) {
-        const int64_t size = sets.size(places->set);
-        const bool is_whole = size <= CHUNK;
-        kept_.begin(size, count);
-        if (!is_whole) Sums::run_abreast(sums_, sets, places, count, in, chunk_, &kept_);
-        for (int b = 0; b < count; ++b) {
-            double density = 0;
-            if (is_whole) sums_->run(sets, places[b], in, chunk_);
-            sums_[is_whole ? 0 : b].finish(places[b].width, stats_[b], nullptr, &density);
-            if (stats) write_stats(stats, S::COUNT, sets, places[b], stats_[b]);
-            densities[b] = density - 0.5 * LOG_2_PI * double(size) * places[b].width;
-            if (!is_whole) continue;
-            if (size) write(sets, places[b], in, w, stats_[b], 0, next_of(sets, places[b], int(size), size), false);
-            zero_padding(sets, places[b], w);
+        const int together = Kept<T, Sums::KEPT>::together(sets.size(places->set), count);
+        for (int first = 0; first < count; first += together) {
+            const int n = count - first < together ? count - first : together;
+            run_together(sets, places + first, n, in, w, stats, densities + first);
         }
-        if (!is_whole) write_all(sets, places, count, in, w);
     }
 
     // A shard's sums, and its parts given the joint stats.
@@ -46,32 +36,45 @@ class Sample {
     using Sums = SetSums<T, C, false, true, false, DENSITY, E>;
     Sums sums_[ABREAST];
     typename Sums::Chunk chunk_;
-    KeptNoise<T> kept_;
     Rows<T, E> mu_;
     Results<T> out_;
     alignas(64) T stats_[ABREAST][S::COUNT][BLOCK];
 
+    void run_together(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& w, T* stats,
+                      double* densities) {
+        Sums::run_abreast(sums_, sets, places, count, in, chunk_);
+        for (int b = 0; b < count; ++b) {
+            double density = 0;
+            sums_[b].finish(places[b].width, stats_[b], nullptr, &density);
+            if (stats) write_stats(stats, S::COUNT, sets, places[b], stats_[b]);
+            densities[b] = density - 0.5 * LOG_2_PI * double(sets.size(places->set)) * places[b].width;
+        }
+        write_all(sets, places, count, in, w);
+    }
     void write_all(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& w) {
         const int64_t size = sets.size(places->set);
         for (int64_t part = 0; part < size; part += CHUNK)
             for (int b = 0; b < count; ++b) {
-                const Next next = next_of(sets, places[b], int(size - part < CHUNK ? size - part : CHUNK), size,
-                                          places->coordinate, places[count - 1].coordinate + 1);
-                write(sets, places[b], in, w, stats_[b], part, next, true, kept_.rows(b, part));
+                const int n = int(size - part < CHUNK ? size - part : CHUNK);
+                const Next next = next_of(sets, places[b], n, size, places->coordinate, places[count - 1].coordinate + 1);
+                const bool is_there = chunk_.recall(b, part);
+                if (!is_there) stage(sets, places[b], in, part, n, next);
+                write(sets, places[b], in, w, stats_[b], part, next, is_there);
             }
         for (int b = 0; b < count; ++b) zero_padding(sets, places[b], w);
     }
-    // A chunk's parts; unless `staged`, its rows and noise are there from the first pass.
+    void stage(const Sets& sets, const Place& place, const Posterior& in, int64_t part, int n, Next next) {
+        const int64_t row = sets.row(place.set) + part;
+        chunk_.logvar_q.stage(in.logvar_q, place.set, row, n, place.coordinate, place.width, next);
+        chunk_.rho_logits.stage(in.rho_logits, place.set, row, n, place.coordinate, place.width, next);
+        chunk_.noise.prepare(sets, place);
+        chunk_.noise.draw(part, n, [](int) {}, chunk_.kept.rows(Sums::NOISES, 0, part));
+    }
+    // A chunk's parts, whose noise and rows or, where they are there from the first pass, factors are in place.
     void write(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w, const T (*stats)[BLOCK],
-               int64_t part, Next next, bool staged, const T* kept_noise = nullptr) {
+               int64_t part, Next next, bool has_factors) {
         const int64_t left = sets.size(place.set) - part, row = sets.row(place.set) + part;
         const int n = int(left < CHUNK ? left : CHUNK);
-        if (staged) {
-            chunk_.logvar_q.stage(in.logvar_q, place.set, row, n, place.coordinate, place.width, next);
-            chunk_.rho_logits.stage(in.rho_logits, place.set, row, n, place.coordinate, place.width, next);
-            chunk_.noise.prepare(sets, place);
-            chunk_.noise.use_or_draw(kept_noise, part, n);
-        }
         mu_.stage(in.mu_q, place.set, row, n, place.coordinate, place.width, next);
         out_.stage(w, place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
         for (int column = 0; column < place.width; column += Simd<T>::N) {
@@ -81,15 +84,17 @@ class Sample {
                 const V noise = set.of_part(rho, sigma, load<V>(chunk_.noise[k] + column));
                 out_.put(k, column, mu_.at(k, column) + noise);
             };
-            if (staged)
+            if (has_factors) {
+                const PartFactors<T> factors = chunk_.factors;
+                const PartColumn<T, C> by_chunk = part || left > n ? set.by(factors.reference(column)) : set;
+                for (int k = 0; k < n; ++k) draw(k, by_chunk.rho_of_power(factors.power(k, column)), factors.sigma(k, column));
+            } else {
                 for (int k = 0; k < n; ++k) {
                     chunk_.logvar_q.prefetch(k, column, 2);
                     chunk_.rho_logits.prefetch(k, column);
                     draw(k, set.rho(chunk_.rho_logits.at(k, column)), exp(chunk_.logvar_q.at(k, column) * T(0.5)));
                 }
-            else
-                for (int k = 0; k < n; ++k)
-                    draw(k, set.rho_of_power(chunk_.power_of(k, column)), chunk_.sigma_of(k, column));
+            }
         }
         out_.finish(w, place.set, row, n, place.coordinate, place.width);
     }
@@ -116,17 +121,19 @@ class SampleGradient {
     // Neighbouring blocks of a set; those of a set of several chunks go through them together.
     void run(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& grad_w,
              const Tensor& grad_log_density, const T* stats, const Posterior& grad) {
-        const bool is_whole = sets.size(places->set) <= CHUNK;
-        const int together = is_whole ? 1 : count;
+        const int together = Kept<T, KEPT>::together(sets.size(places->set), count);
         for (int first = 0; first < count; first += together) {
-            reduce_all(sets, places + first, together, in, grad_w, stats);
-            write_all(sets, places + first, together, in, grad_w, grad_log_density, grad, !is_whole);
+            const int n = count - first < together ? count - first : together;
+            kept_.begin(sets.size(places->set), n);
+            reduce_all(sets, places + first, n, in, grad_w, stats);
+            write_all(sets, places + first, n, in, grad_w, grad_log_density, grad, kept_.keeps());
         }
     }
 
     // A shard's share of the centre of the upstream gradients, and its gradients given the joint one.
     void shard_centre(const Sets& sets, const Place& place, const Posterior& in, const Tensor& grad_w, const T* stats,
                       double* centre) {
+        kept_.begin(sets.size(place.set), 1);
         reduce_all(sets, &place, 1, in, grad_w, stats);
         blocks_->centred.write(sets, place, centre);
     }
@@ -135,7 +142,7 @@ class SampleGradient {
         read_stats(stats, S::COUNT, sets, place, blocks_->stats);
         blocks_->centred.clear();
         blocks_->centred.read(sets, place, centre);
-        write_all(sets, &place, 1, in, grad_w, grad_log_density, grad, true);
+        write_all(sets, &place, 1, in, grad_w, grad_log_density, grad, false);
     }
 
   private:
@@ -147,7 +154,8 @@ class SampleGradient {
     Results<T> out_[3];
     NoiseRows<T> noise_;
     Block blocks_[ABREAST];
-    alignas(64) T rhos_[CHUNK * BLOCK];  // of the last chunk
+    enum { RHO, SIGMA, KEPT = unit ? 2 : 1 };
+    Kept<T, KEPT> kept_;
     T g_density_ = 0;
 
     void reduce_all(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& grad_w,
@@ -160,11 +168,11 @@ class SampleGradient {
         for (int64_t part = 0; part < size; part += CHUNK)
             for (int b = 0; b < count; ++b) {
                 const int n = stage(sets, places, count, b, in, grad_w, part);
-                for (int column = 0; column < places[b].width; column += N) reduce(blocks_[b], column, n, part == 0);
+                for (int column = 0; column < places[b].width; column += N) reduce(blocks_[b], column, n, b, part);
             }
     }
     void write_all(const Sets& sets, const Place* places, int count, const Posterior& in, const Tensor& grad_w,
-                   const Tensor& grad_log_density, const Posterior& grad, bool staged) {
+                   const Tensor& grad_log_density, const Posterior& grad, bool has_kept) {
         const int64_t size = sets.size(places->set);
         g_density_ = read_value<T>(grad_log_density, places->set);
         const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits};
@@ -172,12 +180,17 @@ class SampleGradient {
             for (int b = 0; b < count; ++b) {
                 const Place& place = places[b];
                 const int64_t row = sets.row(place.set) + part;
-                const int n = staged ? stage(sets, places, count, b, in, grad_w, part) : int(size);
+                const int n = size > CHUNK || !has_kept ? stage(sets, places, count, b, in, grad_w, part) : int(size);
                 noise_.prepare(sets, place);
                 noise_.draw(part, n);
                 for (int i = 0; i < 3; ++i)
                     out_[i].stage(*outputs[i], place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
-                for (int column = 0; column < place.width; column += N) write(blocks_[b], column, n, !staged);
+                for (int column = 0; column < place.width; column += N) {
+                    if (has_kept)
+                        write<true>(blocks_[b], column, n, b, part);
+                    else
+                        write<false>(blocks_[b], column, n, b, part);
+                }
                 for (int i = 0; i < 3; ++i) out_[i].finish(*outputs[i], place.set, row, n, place.coordinate, place.width);
             }
         for (int b = 0; b < count; ++b)
@@ -200,25 +213,31 @@ class SampleGradient {
         const V g = upstream_.at(k, column);
         return unit ? rounded(g * sigma) : g;
     }
-    void reduce(Block& block, int column, int n, bool first) {
+    void reduce(Block& block, int column, int n, int b, int64_t part) {
         const PartColumn<T, C> set(block.stats, column);
         V rho[CHUNK], a[CHUNK];
+        T *rhos = kept_.rows(RHO, b, part), *sigmas = kept_.rows(unit ? SIGMA : RHO, b, part);
         for (int k = 0; k < n; ++k) {
             logvar_.prefetch(k, column);
             logits_.prefetch(k, column, 1);
             upstream_.prefetch(k, column, 2);
             rho[k] = set.rho(logits_.at(k, column));
-            store(rhos_ + k * BLOCK + column, rho[k]);
-            a[k] = weighted(k, column, unit ? sigma(k, column) : V{});
+            store(rhos + k * BLOCK + column, rho[k]);
+            const V s = unit ? sigma(k, column) : V{};
+            if (unit) store(sigmas + k * BLOCK + column, s);
+            a[k] = weighted(k, column, s);
         }
-        block.centred.add(column, n, first, rho, a);
+        block.centred.add(column, n, part == 0, rho, a);
     }
-    void write(const Block& block, int column, int n, bool has_rhos) {
+    template <bool HAS_KEPT>
+    void write(const Block& block, int column, int n, int b, int64_t part) {
+        const T *rhos = kept_.rows(RHO, b, part), *sigmas = kept_.rows(unit ? SIGMA : RHO, b, part);
         const PartColumn<T, C> set(block.stats, column);
         const V reference = block.centred.reference(column), offset = block.centred.offset(column, set.rest_of_rho);
         for (int k = 0; k < n; ++k) {
-            const V g = upstream_.at(k, column), s = sigma(k, column), eps = load<V>(noise_[k] + column);
-            const V rho = has_rhos ? load<V>(rhos_ + k * BLOCK + column) : set.rho(logits_.at(k, column));
+            const V g = upstream_.at(k, column), eps = load<V>(noise_[k] + column);
+            const V s = HAS_KEPT && unit ? load<V>(sigmas + k * BLOCK + column) : sigma(k, column);
+            const V rho = HAS_KEPT ? load<V>(rhos + k * BLOCK + column) : set.rho(logits_.at(k, column));
             const V centred = (weighted(k, column, s) - reference) + offset;
             const V to_logvar = unit ? g * set.of_part(rho, s, eps) : s * eps * centred;
             out_[0].put(k, column, g);

@@ -5,12 +5,11 @@
 // type T and are joined in float64; where a chunk brings a larger logit, the old m joins the others and the sums are
 // rescaled. Notation: e_i = exp(nu_i - ref), ref = max(0, nu_m), d_i = sigma_i - sigma_m, R_i = sigma_i^2 / s_i^2.
 #pragma once
-#include <cstdlib>
 #include <initializer_list>
-#include <memory>
 #include <type_traits>
 
 #include "../common/stats.h"
+#include "kept.h"
 #include "kernels.h"
 #include "noise.h"
 #include "places.h"
@@ -19,8 +18,6 @@
 
 namespace compvae {
 namespace COMPVAE_ISA {
-
-constexpr int CHUNK = 64;  // parts
 
 template <class T, class E = T>
 using Rows = InputRows<T, CHUNK, BLOCK, E>;
@@ -73,13 +70,7 @@ class NoiseRows {
         block_.fill_rows(start_ + part, parts, rows, meanwhile);
         rows_ = rows;
     }
-    // The same rows again.
-    void use_or_draw(const T* kept, int64_t part, int parts) {
-        if (kept)
-            rows_ = kept;
-        else
-            draw(part, parts);
-    }
+    void use(const T* kept) { rows_ = kept; }
     const T* operator[](int k) const { return rows_ + k * BLOCK; }
 
   private:
@@ -89,30 +80,6 @@ class NoiseRows {
     alignas(64) T own_[CHUNK * BLOCK];
 };
 
-// The noise of a set of several chunks, kept from the first pass over it for the second one where it is not too much.
-template <class T>
-class KeptNoise {
-  public:
-    void begin(int64_t parts, int blocks) {
-        constexpr int64_t BYTES = 2 << 20;
-        parts_ = parts;
-        keeps_ = parts > CHUNK && parts * blocks * BLOCK <= BYTES / int64_t(sizeof(T));
-        // From the heap, since a thread's stack may be smaller; it has room for any set that is kept.
-        if (keeps_ && !rows_) rows_.reset(static_cast<T*>(std::aligned_alloc(64, BYTES)));
-        keeps_ = keeps_ && rows_;
-    }
-    // Those of a block's parts from `part` on; null where none are kept.
-    T* rows(int block, int64_t part) { return keeps_ ? rows_.get() + (block * parts_ + part) * BLOCK : nullptr; }
-
-  private:
-    struct Free {
-        void operator()(T* p) const { std::free(p); }
-    };
-    std::unique_ptr<T, Free> rows_;
-    int64_t parts_ = 0;
-    bool keeps_ = false;
-};
-
 template <class T, Coupling C, bool KL, bool DRAW, bool MEAN, bool DENSITY, class E = T>
 class SetSums {
     using V = typename Simd<T>::V;
@@ -120,7 +87,8 @@ class SetSums {
     static constexpr int N = Simd<T>::N;
     static constexpr bool unit = C == Coupling::unit;
     static constexpr bool SHIFTED = unit && DRAW && MEAN;  // the noise of w~ in "unit" needs the sums of d
-    static constexpr bool KEEP = DRAW && !KL && !MEAN;
+    static constexpr bool KEEP = DRAW && !KL;  // for those who draw the parts themselves after the sums
+    static constexpr bool EXACT = KEEP && MEAN;  // exp(nu): the density's slope takes sums of it times exp(L)
     using S = Stats<C, KL, DRAW>;
 
     struct Nothing {};
@@ -128,16 +96,25 @@ class SetSums {
     using Where = std::conditional_t<IS_USED, Member, Nothing>;
 
   public:
-    // What is read of a chunk, and its noise.
+    enum { NOISES, POWERS, SIGMAS, KEPT };
+    // What is read of a chunk, its noise, and its factors where the parts themselves are drawn after the sums.
     struct Chunk {
         Rows<T, E> logvar_q, rho_logits;
         Where<KL || MEAN, Rows<T, E>> mu_q;
         Where<KL, Rows<T, E>> mu_p, logvar_p;
         Where<DRAW, NoiseRows<T>> noise;
-        // exp(nu_k - ref) and sigma_k, by the ref after the chunk, where the parts themselves are drawn after the sums
-        V power_of(int k, int column) const { return load<V>(powers + k * BLOCK + column); }
-        V sigma_of(int k, int column) const { return load<V>(sigmas + k * BLOCK + column); }
-        alignas(64) T powers[KEEP ? CHUNK * BLOCK : 1], sigmas[KEEP ? CHUNK * BLOCK : 1];
+        Where<KEEP, Kept<T, KEPT>> kept;
+        PartFactors<T> factors;
+
+        void find_factors(int block, int64_t part) {
+            factors = {kept.rows(POWERS, block, part), kept.rows(SIGMAS, block, part), kept.row_of_chunk(block, part)};
+        }
+        // Puts what was made of it into its place again; whether that has been kept.
+        bool recall(int block, int64_t part) {
+            noise.use(kept.rows(NOISES, block, part));
+            find_factors(block, part);
+            return kept.keeps();
+        }
     };
 
     // The chunk is the last one afterwards.
@@ -146,14 +123,15 @@ class SetSums {
     }
     // Several blocks of one set, chunk by chunk: memory is read in longer runs than a block's.
     static void run_abreast(SetSums* sums, const Sets& sets, const Place* places, int count, const Posterior& in,
-                            Chunk& chunk, KeptNoise<T>* kept = nullptr) {
+                            Chunk& chunk) {
         for (int b = 0; b < count; ++b) sums[b].begin(sets, places[b]);
         const int64_t first = places[0].coordinate, end = places[count - 1].coordinate + 1, parts = sums->parts_;
+        if constexpr (KEEP) chunk.kept.begin(parts, count);
         for (int64_t part = 0; part < parts; part += CHUNK)
             for (int b = 0; b < count; ++b) {
                 const int n = sums[b].chunk_of(part);
                 const Next next = next_of(sets, places[b], n, parts, first, end);
-                sums[b].add(sets, places[b], in, part, next, chunk, kept ? kept->rows(b, part) : nullptr);
+                sums[b].add(sets, places[b], in, part, next, chunk, b);
             }
     }
 
@@ -201,7 +179,7 @@ class SetSums {
     }
     // The chunk that begins at `part`.
     void add(const Sets& sets, const Place& place, const Posterior& in, int64_t part, Next next, Chunk& chunk,
-             T* kept_noise = nullptr) {
+             int block) {
         const int64_t row = sets.row(place.set);
         const int n = chunk_of(part);
         auto stage = [&](Rows<T, E>& rows, const Tensor& t) {
@@ -216,16 +194,30 @@ class SetSums {
         }
         if constexpr (DRAW) {
             chunk.noise.prepare(sets, place);
+            // The second pass has little else to do than wait for the means.
+            const bool means_ahead = reads_means_ahead(chunk);
+            const RowsAhead means = {in.mu_q, place.set, row + part, place.coordinate};
             const auto read_ahead = [&](int k) COMPVAE_INLINE_LAMBDA {
                 for (int column = 0; column < BLOCK; column += N) {
                     chunk.rho_logits.prefetch(k, column);
                     chunk.logvar_q.prefetch(k, column, 2);
+                    if (means_ahead) means.prefetch(k, column);
                 }
             };
-            chunk.noise.draw(part, n, read_ahead, kept_noise);
+            T* rows = nullptr;
+            if constexpr (KEEP) {
+                rows = chunk.kept.rows(NOISES, block, part);
+                chunk.find_factors(block, part);
+            }
+            chunk.noise.draw(part, n, read_ahead, rows);
         }
         for (int column = 0; column < place.width; column += TOGETHER * N) find_largest(chunk, column, n, part == 0);
         for (int column = 0; column < place.width; column += N) add_chunk(chunk, column, n, part == 0);
+    }
+
+    bool reads_means_ahead(const Chunk& chunk) const {
+        if constexpr (KEEP && !MEAN) return parts_ > CHUNK && chunk.kept.keeps();
+        return false;
     }
 
     // m among the parts so far, its place in the chunk (-1: in an earlier one) and its log-variance. Over neighbouring
@@ -269,6 +261,7 @@ class SetSums {
     COMPVAE_INLINE bool add_parts(Chunk& chunk, int column, int n, V where, V ref, V logvar_m, V sigma_m, ChunkSums& out) {
         V sum[SUMS] = {}, logvar_p_m{}, difference_m{}, normal_m{}, index{};
         I largest{};  // bits of magnitudes; NaN's are the largest
+        const PartFactors<T> factors = chunk.factors;
         for (int k = 0; k < n; ++k, index += T(1)) {
             const auto is_m = where == index;
             const auto add = [&](Sum s, V x) COMPVAE_INLINE_LAMBDA { sum[s] = select<V>(is_m, sum[s], sum[s] + x); };
@@ -287,17 +280,14 @@ class SetSums {
             constexpr bool SIGMA = DRAW && (!unit || SHIFTED || KEEP);
             V e, sigma, precision, variance;
             if constexpr (QUICK) {
-                V powers[] = {nu, SIGMA ? lv * T(0.5) : lv, -lv_p};
+                V powers[] = {EXACT ? V{} : nu, SIGMA ? lv * T(0.5) : lv, -lv_p};
                 exp_abreast(powers);
-                e = powers[0], sigma = variance = powers[1], precision = powers[2];
+                e = EXACT ? exp(nu) : powers[0], sigma = variance = powers[1], precision = powers[2];
             } else {
                 e = exp(nu), precision = exp(-lv_p), sigma = variance = exp(SIGMA ? lv * T(0.5) : lv);
             }
             if constexpr (SIGMA) variance = sigma * sigma;
-            if constexpr (KEEP) {
-                store(chunk.powers + k * BLOCK + column, e);
-                store(chunk.sigmas + k * BLOCK + column, sigma);
-            }
+            if constexpr (KEEP) factors.put(k, column, e, sigma);
             e = select<V>(is_m, V{}, e);
             sum[OTHERS] += e;
             largest = maximum(largest, magnitude_bits(lv));
@@ -343,6 +333,7 @@ class SetSums {
         ChunkSums of_chunk;
         if (!add_parts<true>(chunk, column, n, where, ref, logvar_m, sigma_m, of_chunk))
             add_parts<false>(chunk, column, n, where, ref, logvar_m, sigma_m, of_chunk);
+        if constexpr (KEEP) store(chunk.factors.references + column, ref);
 
         const auto changed = where >= T(0);
         if (!first && !all(where < T(0))) rebase(column, changed, old_logit, old_logvar, ref, logvar_m);

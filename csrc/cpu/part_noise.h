@@ -26,6 +26,13 @@ struct PartColumn {
     }
     V rho(V logit) const { return rho_of_power(exp(logit - ref)); }
     V rho_of_power(V power) const { return power * inverse_z; }
+    // The same for powers by another ref.
+    PartColumn by(V other_ref) const {
+        PartColumn column = *this;
+        column.ref = other_ref;
+        column.inverse_z = inverse_z * exp(other_ref - ref);
+        return column;
+    }
     // w_i - mu_i
     V of_part(V rho, V sigma, V eps) const {
         const auto is_m = rho > T(0.5);

@@ -7,6 +7,7 @@ namespace compvae {
 namespace COMPVAE_ISA {
 
 constexpr int BLOCK = 64;  // coordinates handled together
+constexpr int CHUNK = 64;  // parts handled together
 
 struct Place {
     int64_t set, coordinate;  // index in the batch, first coordinate

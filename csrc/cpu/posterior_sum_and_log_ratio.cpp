@@ -23,8 +23,7 @@ class LogRatio {
     double run(const Sets& sets, const Place& place, const Posterior& in, const Tensor& w_sum, T* stats) {
         double log_q_terms = 0;
         const int64_t size = sets.size(place.set), row = sets.row(place.set);
-        kept_.begin(size, 1);
-        Sums::run_abreast(&sums_, sets, &place, 1, in, chunk_, &kept_);
+        sums_.run(sets, place, in, chunk_);
         sums_.finish(place.width, stats_, w_, &log_q_terms);
         write_block(w_sum, place, w_);
         std::memset(pull_, 0, sizeof pull_);
@@ -34,15 +33,16 @@ class LogRatio {
             const auto stage = [&](Rows<T>& rows, const Tensor& t) {
                 rows.stage(t, place.set, row + part, n, place.coordinate, place.width, next_of(sets, place, n, size));
             };
-            if (size > CHUNK) {  // else they are still there from the first pass
-                stage(chunk_.mu_q, in.mu_q);
+            const bool has_factors = chunk_.recall(0, part);
+            if (size > CHUNK) stage(chunk_.mu_q, in.mu_q);  // else it is still there from the first pass
+            if (!has_factors) {
                 stage(chunk_.logvar_q, in.logvar_q);
                 stage(chunk_.rho_logits, in.rho_logits);
-                chunk_.noise.use_or_draw(kept_.rows(0, part), part, n);
+                chunk_.noise.draw(part, n);
             }
             stage(mu_p_, in.mu_p);
             stage(logvar_p_, in.logvar_p);
-            for (int column = 0; column < place.width; column += N) ratio += add(column, n, place.width);
+            for (int column = 0; column < place.width; column += N) ratio += add(column, n, place.width, has_factors);
         }
         for (int column = 0; column < place.width; column += N) {
             const V rest = PartColumn<T, C>(stats_, column).rest_of_rho;
@@ -56,23 +56,29 @@ class LogRatio {
     using Sums = SetSums<T, C, false, true, true, true>;
     Sums sums_;
     typename Sums::Chunk chunk_;
-    KeptNoise<T> kept_;
     Rows<T> mu_p_, logvar_p_;
     alignas(64) T stats_[S::COUNT][BLOCK], w_[BLOCK];
     double pull_[BLOCK];
 
-    double add(int column, int n, int width) {
+    double add(int column, int n, int width, bool has_factors) {
         const PartColumn<T, C> set(stats_, column);
         V sum{}, pull{};
-        for (int k = 0; k < n; ++k) {
+        const auto add = [&](int k, V rho, V sigma) COMPVAE_INLINE_LAMBDA {
             mu_p_.prefetch(k, column);
             logvar_p_.prefetch(k, column, 1);
-            const V sigma = exp(load<V>(chunk_.logvar_q[k] + column) * T(0.5)), eps = load<V>(chunk_.noise[k] + column);
-            const V rho = set.rho(load<V>(chunk_.rho_logits[k] + column)), lv_p = load<V>(logvar_p_[k] + column);
+            const V eps = load<V>(chunk_.noise[k] + column), lv_p = load<V>(logvar_p_[k] + column);
             const V difference = load<V>(chunk_.mu_q[k] + column) - load<V>(mu_p_[k] + column);
             const V y = difference + set.of_part(rho, sigma, eps);
             sum += y * y * exp(-lv_p) + lv_p;
             pull += PartColumn<T, C>::unit ? rho * eps : rho * eps / sigma;
+        };
+        const PartFactors<T> factors = chunk_.factors;
+        if (has_factors) {
+            const PartColumn<T, C> by_chunk = set.by(factors.reference(column));
+            for (int k = 0; k < n; ++k) add(k, by_chunk.rho_of_power(factors.power(k, column)), factors.sigma(k, column));
+        } else {
+            for (int k = 0; k < n; ++k)
+                add(k, set.rho(load<V>(chunk_.rho_logits[k] + column)), exp(load<V>(chunk_.logvar_q[k] + column) * T(0.5)));
         }
         double total = 0;
         for (int i = 0; i < N; ++i) {
@@ -110,19 +116,18 @@ class LogRatioGradient {
                     for (int i = 0; i < 5; ++i)
                         in_[i].stage(*inputs[i], place.set, row + part, n, place.coordinate, place.width,
                                      next_of(sets, place, n, size));
-                    if (writing)
-                        noise_.use_or_draw(kept_.rows(0, part), part, n);
-                    else
-                        noise_.draw(part, n, [](int) {}, kept_.rows(0, part));
+                    if (!writing || !kept_.keeps()) noise_.draw(part, n, [](int) {}, kept_.rows(NOISES, 0, part));
                 }
+                noise_.use(kept_.rows(NOISES, 0, part));
                 if (!writing) {
-                    for (int column = 0; column < place.width; column += N) reduce(column, n, part == 0);
+                    for (int column = 0; column < place.width; column += N) reduce(column, n, part);
                     continue;
                 }
                 for (int i = 0; i < 5; ++i)
                     out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width,
                                   is_streamed<T>(sets));
-                for (int column = 0; column < place.width; column += N) write(column, n);
+                for (int column = 0; column < place.width; column += N)
+                    kept_.keeps() ? write<true>(column, n, part) : write<false>(column, n, part);
                 for (int i = 0; i < 5; ++i)
                     out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
             }
@@ -134,7 +139,8 @@ class LogRatioGradient {
     Rows<T> in_[5];
     Results<T> out_[5];
     NoiseRows<T> noise_;
-    KeptNoise<T> kept_;
+    enum { NOISES, RHOS, SIGMAS, PRECISIONS, KEPT };
+    Kept<T, KEPT> kept_;
     Centred<T> centred_;
     alignas(64) T stats_[S::COUNT][BLOCK], grad_w_[BLOCK];
     T g_ = 0;
@@ -144,35 +150,52 @@ class LogRatioGradient {
     struct Part {
         V sigma, eps, rho, noise, y, precision, upstream;
     };
-    Part part(const PartColumn<T, C>& set, int k, int column) const {
+    // Its exponentials are computed, or those that `rows` has are used.
+    template <bool IS_KEPT>
+    Part part(const PartColumn<T, C>& set, int k, int column, T* const (&rows)[KEPT]) const {
         Part p;
-        p.sigma = exp(load<V>(in_[LOGVAR_Q][k] + column) * T(0.5));
+        const int64_t at = k * BLOCK + column;
+        p.sigma = IS_KEPT ? load<V>(rows[SIGMAS] + at) : exp(load<V>(in_[LOGVAR_Q][k] + column) * T(0.5));
         p.eps = load<V>(noise_[k] + column);
-        p.rho = set.rho(load<V>(in_[RHO_LOGITS][k] + column));
+        p.rho = IS_KEPT ? load<V>(rows[RHOS] + at) : set.rho(load<V>(in_[RHO_LOGITS][k] + column));
         p.noise = set.of_part(p.rho, p.sigma, p.eps);
         p.y = load<V>(in_[MU_Q][k] + column) - load<V>(in_[MU_P][k] + column) + p.noise;
-        p.precision = exp(-load<V>(in_[LOGVAR_P][k] + column));
+        p.precision = IS_KEPT ? load<V>(rows[PRECISIONS] + at) : exp(-load<V>(in_[LOGVAR_P][k] + column));
         p.upstream = load<V>(grad_w_ + column) - g_ * (p.y * p.precision);
         return p;
     }
-    void reduce(int column, int n, bool first) {
+    struct KeptRows {
+        T* rows[KEPT];
+    };
+    KeptRows kept_rows(int64_t part) const {
+        KeptRows kept;
+        for (int i = 0; i < KEPT; ++i) kept.rows[i] = kept_.rows(i, 0, part);
+        return kept;
+    }
+    void reduce(int column, int n, int64_t first) {
         const PartColumn<T, C> set(stats_, column);
+        const KeptRows kept = kept_rows(first);
         V rho[CHUNK], a[CHUNK];
         for (int k = 0; k < n; ++k) {
             COMPVAE_UNROLL
             for (int i = 0; i < 5; ++i) in_[i].prefetch(k, column, i);
-            const Part p = part(set, k, column);
+            const Part p = part<false>(set, k, column, kept.rows);
+            store(kept.rows[RHOS] + k * BLOCK + column, p.rho);
+            store(kept.rows[SIGMAS] + k * BLOCK + column, p.sigma);
+            store(kept.rows[PRECISIONS] + k * BLOCK + column, p.precision);
             rho[k] = p.rho;
             a[k] = unit ? rounded(p.upstream * p.sigma) : p.upstream;
         }
-        centred_.add(column, n, first, rho, a);
+        centred_.add(column, n, first == 0, rho, a);
     }
-    void write(int column, int n) {
+    template <bool IS_KEPT>
+    void write(int column, int n, int64_t first) {
         const PartColumn<T, C> set(stats_, column);
+        const KeptRows kept = kept_rows(first);
         const V reference = centred_.reference(column), offset = centred_.offset(column, set.rest_of_rho);
         const V pull = load<V>(stats_[S::PULL] + column);
         for (int k = 0; k < n; ++k) {
-            const Part p = part(set, k, column);
+            const Part p = part<IS_KEPT>(set, k, column, kept.rows);
             const V centred = ((unit ? rounded(p.upstream * p.sigma) : p.upstream) - reference) + offset;
             V to_mu = p.upstream, to_logvar = unit ? p.upstream * p.noise : p.sigma * p.eps * centred;
             V to_logit = -set.noise * centred;

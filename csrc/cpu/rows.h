@@ -89,6 +89,20 @@ struct Next {
     int64_t sets = 0, parts = 0, coordinates = 0;
 };
 
+// Calls for lines of rows that are read a while later.
+class RowsAhead {
+  public:
+    RowsAhead(const Tensor& t, int64_t set, int64_t part, int64_t coordinate)
+        : first_(address(t, set, part, coordinate)), element_(element_size(t.dtype)), row_(t.stride_part * element_) {}
+    COMPVAE_INLINE void prefetch(int k, int column) const {
+        __builtin_prefetch(first_ + k * row_ + column * element_, 0, 2);
+    }
+
+  private:
+    const char* first_;
+    int64_t element_, row_;
+};
+
 // The rows [part, part + PARTS) of one block of coordinates: the tensor's own memory where that serves, else a
 // converted copy, padded with zeros to the full block. E is T, for tensors of any dtype, or that dtype of 16 bits which
 // the tensor has; then numbers are converted where they are loaded.
