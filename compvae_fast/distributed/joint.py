@@ -155,8 +155,10 @@ def finished_density(stats: Tensor, log_total: Tensor, sums: Tensor, counts: Ten
 def centred(wire: Wire, rows: Tensor) -> Tensor:
     """The joint (a_r, sum_j rho_j (a_j - a_r)), [2, B, D], of each shard's a_r, sum and sum rho, [3, B, D].
 
-    r is that of the rank with the largest share of rho, which has the part with rho > 1/2 where there is one.
+    r is that of the rank with the largest share of rho, which has the part with rho > 1/2 where there is one; where all
+    of rho is less than that, a_r is taken as 0.
     """
     references, sums, rhos = wire.gathered(rows).unbind(1)
     reference = references.gather(0, rhos.argmax(0, keepdim=True))
+    reference = torch.where(rhos.sum(0) < 0.5, 0, reference)
     return torch.stack([reference[0], (sums + (references - reference) * rhos).sum(0)])

@@ -126,6 +126,7 @@ class SampleGradient {
             const int n = count - first < together ? count - first : together;
             kept_.begin(sets.size(places->set), n);
             reduce_all(sets, places + first, n, in, grad_w, stats);
+            for (int b = 0; b < n; ++b) blocks_[b].centred.settle();
             write_all(sets, places + first, n, in, grad_w, grad_log_density, grad, kept_.keeps());
         }
     }
@@ -227,7 +228,7 @@ class SampleGradient {
             if (unit) store(sigmas + k * BLOCK + column, s);
             a[k] = weighted(k, column, s);
         }
-        block.centred.add(column, n, part == 0, rho, a);
+        block.centred.add(column, n, rho, a);
     }
     template <bool HAS_KEPT>
     void write(const Block& block, int column, int n, int b, int64_t part) {

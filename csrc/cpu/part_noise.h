@@ -42,8 +42,9 @@ struct PartColumn {
 };
 
 // a_i - sum_j rho_j a_j over a set, where a_i is the upstream gradient of w_i ("scaled") or sigma_i times that
-// ("unit"). It is taken relative to a_r, r being m where rho_m > 1/2:
-//     (a_i - a_r) + a_r (1 - sum rho) - sum_j rho_j (a_j - a_r).
+// ("unit"). Where sum rho >= 1/2 it is taken relative to a_r, r being the part with the largest rho:
+//     (a_i - a_r) + a_r (1 - sum rho) - sum_j rho_j (a_j - a_r),
+// so that nothing cancels where all a are nearly the same. Where sum rho is less, nothing does, and a_r could be large.
 template <class T>
 class Centred {
     using V = typename Simd<T>::V;
@@ -52,14 +53,19 @@ class Centred {
   public:
     void clear() {
         std::memset(reference_, 0, sizeof reference_);
+        std::memset(largest_, 0, sizeof largest_);
         std::memset(sum_, 0, sizeof sum_);
         std::memset(rhos_, 0, sizeof rhos_);
     }
     // rho and a of n parts
-    void add(int column, int n, bool first, const V* rho, const V* a) {
-        const V old = first ? a[0] : load<V>(reference_ + column);
-        V reference = old, sum{}, rhos{};
-        for (int k = 0; k < n; ++k) reference = select<V>(rho[k] > T(0.5), a[k], reference);
+    void add(int column, int n, const V* rho, const V* a) {
+        const V old = load<V>(reference_ + column);
+        V reference = old, largest = load<V>(largest_ + column), sum{}, rhos{};
+        for (int k = 0; k < n; ++k) {
+            const auto larger = rho[k] > largest;
+            reference = select<V>(larger, a[k], reference);
+            largest = select<V>(larger, rho[k], largest);
+        }
         for (int k = 0; k < n; ++k) {
             sum += rho[k] * (a[k] - reference);
             rhos += rho[k];
@@ -70,6 +76,15 @@ class Centred {
             rhos_[c] += rhos[i];
         }
         store(reference_ + column, reference);
+        store(largest_ + column, largest);
+    }
+    // After the last part.
+    void settle() {
+        for (int i = 0; i < BLOCK; ++i)
+            if (rhos_[i] < 0.5) {
+                sum_[i] += reference_[i] * rhos_[i];
+                reference_[i] = T(0);
+            }
     }
     // What to add to a_i - a_r, given 1 - sum rho; and a_r.
     V offset(int column, V rest_of_rho) const {
@@ -93,7 +108,7 @@ class Centred {
     }
 
   private:
-    alignas(64) T reference_[BLOCK];
+    alignas(64) T reference_[BLOCK], largest_[BLOCK];  // a_r, rho_r
     double sum_[BLOCK], rhos_[BLOCK];
 };
 

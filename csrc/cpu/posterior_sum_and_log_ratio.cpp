@@ -109,7 +109,8 @@ class LogRatioGradient {
         centred_.clear();
         const Tensor* inputs[] = {&in.mu_q, &in.logvar_q, &in.rho_logits, &in.mu_p, &in.logvar_p};
         const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
-        for (const bool writing : {false, true})
+        for (const bool writing : {false, true}) {
+            if (writing) centred_.settle();
             for (int64_t part = 0; part < size; part += CHUNK) {
                 const int n = int(size - part < CHUNK ? size - part : CHUNK);
                 if (!writing || size > CHUNK) {
@@ -131,6 +132,7 @@ class LogRatioGradient {
                 for (int i = 0; i < 5; ++i)
                     out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
             }
+        }
         for (const Tensor* t : outputs) zero_padding(sets, place, *t);
     }
 
@@ -186,7 +188,7 @@ class LogRatioGradient {
             rho[k] = p.rho;
             a[k] = unit ? rounded(p.upstream * p.sigma) : p.upstream;
         }
-        centred_.add(column, n, first == 0, rho, a);
+        centred_.add(column, n, rho, a);
     }
     template <bool IS_KEPT>
     void write(int column, int n, int64_t first) {

@@ -61,8 +61,8 @@ struct ShardGradient : SampleGradient<T, C, A> {
         load_stats(centre, this->sets, p, rows);
 #pragma unroll
         for (int j = 0; j < QUAD; ++j) {
-            const Centred<T> of_all = {T(rows[j][0]), rows[j][1], 0, 0};
-            kept[j] = {of_all.reference, of_all.offset(set[j].rest_of_rho())};
+            const T reference = T(rows[j][0]);
+            kept[j] = {reference, Centred<T>::offset_of(reference, rows[j][1], set[j].rest_of_rho())};
         }
         Whole::apply(p, kept, begin, end);
     }

@@ -42,45 +42,51 @@ __device__ __forceinline__ void load_set(const T* stats, const Sets& s, const Pl
 }
 
 // a_i - sum_j rho_j a_j over a set, where a_i is the upstream gradient of w_i ("scaled") or sigma_i times that
-// ("unit"). It is taken relative to a_r, r being m where rho_m > 1/2, else the first part:
-//     (a_i - a_r) + a_r (1 - sum rho) - sum_j rho_j (a_j - a_r).
+// ("unit"). Where sum rho >= 1/2 it is taken relative to a_r, r being the part with the largest rho:
+//     (a_i - a_r) + a_r (1 - sum rho) - sum_j rho_j (a_j - a_r),
+// so that nothing cancels where all a are nearly the same. Where sum rho is less, nothing does, and a_r could be large.
 template <class T>
 struct Centred {
-    T reference;
-    double sum, rhos, has_m;  // sum_j rho_j (a_j - a_r), sum rho, whether r is m
+    T reference, largest;  // a_r, rho_r
+    double sum, rhos;      // sum_j rho_j (a_j - a_r), sum rho
 
     template <class F>
     __device__ __forceinline__ void visit(F f) {
-        f(reference), f(sum), f(rhos), f(has_m);
+        f(reference), f(largest), f(sum), f(rhos);
     }
     __device__ __forceinline__ void join(const Centred& next) {
-        const T r = next.has_m > 0 ? next.reference : reference;
+        const bool is_larger = next.largest > largest;
+        const T r = is_larger ? next.reference : reference;
         sum = (sum + (double(reference) - double(r)) * rhos) + (next.sum + (double(next.reference) - double(r)) * next.rhos);
         rhos += next.rhos;
-        has_m = has_m > next.has_m ? has_m : next.has_m;
+        largest = is_larger ? next.largest : largest;
         reference = r;
     }
-    // What to add to a_i - a_r.
-    __device__ __forceinline__ T offset(T rest_of_rho) const { return reference * rest_of_rho - T(sum); }
+    // After the last part: what to take from each a_i, and what to add to that, given 1 - sum rho.
+    __device__ __forceinline__ void settle(T rest_of_rho, T& from, T& offset) const {
+        const bool is_little = rhos < 0.5;
+        from = is_little ? T(0) : reference;
+        offset = is_little ? -T(sum + double(reference) * rhos) : offset_of(reference, sum, rest_of_rho);
+    }
+    static __device__ __forceinline__ T offset_of(T reference, double sum, T rest_of_rho) {
+        return reference * rest_of_rho - T(sum);
+    }
 };
 
-// The same over one chunk: m stays out of the sums, which are relative to the first part's a until m's is known.
+// The same over one chunk.
 template <class T>
 struct CentredChunk {
-    T first, of_m, sum, rhos, rho_m;
+    T reference, largest, sum, rhos;
 
-    __device__ __forceinline__ void add(bool is_first, T rho, T a) {
-        const bool is_m = rho > T(0.5);
-        first = is_first ? a : first;
-        of_m = is_m ? a : of_m;
-        rho_m = is_m ? rho : rho_m;
-        sum += is_m ? T(0) : rho * (a - first);
-        rhos += is_m ? T(0) : rho;
+    __device__ __forceinline__ void add(T rho, T a) {
+        const bool is_larger = rho > largest;
+        const T r = is_larger ? a : reference;
+        sum += (reference - r) * rhos + rho * (a - r);
+        rhos += rho;
+        largest = is_larger ? rho : largest;
+        reference = r;
     }
-    __device__ __forceinline__ Centred<T> centred() const {
-        if (!(rho_m > 0)) return {first, double(sum), double(rhos), 0};
-        return {of_m, double(sum) + (double(first) - double(of_m)) * double(rhos), double(rhos) + double(rho_m), 1};
-    }
+    __device__ __forceinline__ Centred<T> centred() const { return {reference, largest, double(sum), double(rhos)}; }
 };
 
 }  // namespace gpu

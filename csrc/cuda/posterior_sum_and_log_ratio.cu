@@ -178,7 +178,7 @@ struct LogRatioGradient : Call {
         CentredChunk<T> chunk[QUAD] = {};
         over(
             p, set, begin, end,
-            [&](int64_t k, int j, const Part<T>& part, T) { chunk[j].add(k == begin, part.rho, weighted(part)); },
+            [&](int64_t, int j, const Part<T>& part, T) { chunk[j].add(part.rho, weighted(part)); },
             [](int64_t) {});
         for (int j = 0; j < QUAD; ++j) state[j] = chunk[j].centred();
     }
@@ -188,7 +188,7 @@ struct LogRatioGradient : Call {
         T pull[QUAD];
         load_set(p, set, pull);
 #pragma unroll
-        for (int j = 0; j < QUAD; ++j) kept[j] = {state[j].reference, state[j].offset(set[j].rest_of_rho())};
+        for (int j = 0; j < QUAD; ++j) state[j].settle(set[j].rest_of_rho(), kept[j].reference, kept[j].offset);
     }
     __device__ __forceinline__ void apply(const Place& p, Kept (&kept)[QUAD], int64_t begin, int64_t end) const {
         PartStats<T, C> set[QUAD];

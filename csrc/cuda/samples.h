@@ -97,10 +97,10 @@ struct SampleGradient : Call {
         PartStats<T, C> set[QUAD];
         load_set(stats, sets, p, set);
         CentredChunk<T> chunk[QUAD] = {};
-        over(p, begin, end, [&](int64_t k, const auto& v) {
+        over(p, begin, end, [&](int64_t, const auto& v) {
 #pragma unroll
             for (int j = 0; j < QUAD; ++j)
-                chunk[j].add(k == begin, set[j].rho(v[0][j]), weighted(v[2][j], unit ? exp(v[1][j] * T(0.5)) : T(0)));
+                chunk[j].add(set[j].rho(v[0][j]), weighted(v[2][j], unit ? exp(v[1][j] * T(0.5)) : T(0)));
         });
         for (int j = 0; j < QUAD; ++j) state[j] = chunk[j].centred();
     }
@@ -109,7 +109,7 @@ struct SampleGradient : Call {
         PartStats<T, C> set[QUAD];
         load_set(stats, sets, p, set);
 #pragma unroll
-        for (int j = 0; j < QUAD; ++j) kept[j] = {state[j].reference, state[j].offset(set[j].rest_of_rho())};
+        for (int j = 0; j < QUAD; ++j) state[j].settle(set[j].rest_of_rho(), kept[j].reference, kept[j].offset);
     }
     __device__ __forceinline__ void apply(const Place& p, Kept (&kept)[QUAD], int64_t begin, int64_t end) const {
         PartStats<T, C> set[QUAD];

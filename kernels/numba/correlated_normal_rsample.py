@@ -19,6 +19,7 @@ from compvae_fast.kernels.numba.parts import (
     column_of,
     noise_of_part,
     rho_of,
+    settle,
 )
 from compvae_fast.kernels.numba.places import (
     CHUNK,
@@ -91,6 +92,7 @@ def _backward(kind, unit, sets, given, grad_w, grad_density, stats, wanted, queu
         place = place_at(sets, index, memory)
         read_stats(kind, sets, place, stats, PART_COUNT, memory + STATS)
         centre_gradients(kind, unit, place, given, grad_w)
+        settle(kind, place)
         write_gradients(kind, unit, sets, place, given, grad_w, value_of(kind, place, grad_density), wanted)
         index = next_item(queue, index)
 
@@ -104,7 +106,7 @@ def centre_gradients(kind, unit, place, given, grad_w):
         n = min(CHUNK, place.size - part)
         inputs = _stage(kind, place, given, grad_w, memory, part, n)
         for column in range(0, place.width, count_of(kind)):
-            _reduce(kind, unit, memory, column, n, part == 0, inputs)
+            _reduce(kind, unit, memory, column, n, inputs)
 
 
 @plain
@@ -135,7 +137,7 @@ def _stage(kind, place, given, grad_w, memory, part, n):
 
 
 @plain
-def _reduce(kind, unit, memory, column, n, is_first, inputs):
+def _reduce(kind, unit, memory, column, n, inputs):
     at = column * size_of(kind)
     logvar, logits, upstream = inputs
     of_set = column_of(kind, memory, at)
@@ -145,7 +147,7 @@ def _reduce(kind, unit, memory, column, n, is_first, inputs):
             a = rounded_product(a, exp(load(kind, row_at(logvar, k) + at) * 0.5))
         store(memory + RHO_ROWS + k * ROW + at, rho_of(of_set, load(kind, row_at(logits, k) + at)))
         store(memory + A_ROWS + k * ROW + at, a)
-    centre_chunk(kind, memory, column, n, is_first)
+    centre_chunk(kind, memory, column, n)
 
 
 @plain

@@ -61,32 +61,35 @@ def noise_of_part(unit, column, rho, sigma, eps):
 
 
 # a_i - sum_j rho_j a_j over a set, where a_i is the upstream gradient of w_i (scaled) or sigma_i times that (unit). It
-# is taken relative to a_r, r being m where rho_m > 1/2:
-#     (a_i - a_r) + a_r (1 - sum rho) - sum_j rho_j (a_j - a_r).
+# is taken relative to a_r, r being the part with the largest rho, where sum rho >= 1/2:
+#     (a_i - a_r) + a_r (1 - sum rho) - sum_j rho_j (a_j - a_r),
+# so that nothing cancels where all a are nearly the same. Where sum rho is less, nothing does, and a_r could be large.
 _REFERENCE = FREE  # a_r, in the compute type
 _SUM = FREE + ROW  # float64, as the next
 _RHOS = FREE + 2 * ROW
-CENTRED_END = FREE + 3 * ROW
+_LARGEST = FREE + 3 * ROW  # rho_r, in the compute type
+CENTRED_END = FREE + 4 * ROW
 # Where `rho` and `a` of the parts of a chunk are left for centre_chunk, rows of working memory.
 RHO_ROWS, A_ROWS = OUTPUTS[0], OUTPUTS[1]
 
 
 @plain
 def clear_centred(kind, memory):
-    clear_rows(kind, memory + _REFERENCE, 3)
+    clear_rows(kind, memory + _REFERENCE, 4)
 
 
 @plain
-def centre_chunk(kind, memory, column, n, is_first):
+def centre_chunk(kind, memory, column, n):
     """Adds n parts."""
     at, sums = column * size_of(kind), memory + 8 * column
     rhos_of, a_of = memory + RHO_ROWS + at, memory + A_ROWS + at
-    old = load(kind, memory + _REFERENCE + at)
-    if is_first:
-        old = load(kind, a_of)
+    old, largest = load(kind, memory + _REFERENCE + at), load(kind, memory + _LARGEST + at)
     reference = old
     for k in range(n):
-        reference = select(load(kind, rhos_of + k * ROW) > 0.5, load(kind, a_of + k * ROW), reference)
+        rho = load(kind, rhos_of + k * ROW)
+        is_larger = rho > largest
+        reference = select(is_larger, load(kind, a_of + k * ROW), reference)
+        largest = select(is_larger, rho, largest)
     sum_, rhos = zero(kind), zero(kind)
     for k in range(n):
         rho = load(kind, rhos_of + k * ROW)
@@ -97,6 +100,19 @@ def centre_chunk(kind, memory, column, n, is_first):
     store(sums + _SUM, load_float64(kind, sums + _SUM) + moved + to_float64(sum_))
     store(sums + _RHOS, before + to_float64(rhos))
     store(memory + _REFERENCE + at, reference)
+    store(memory + _LARGEST + at, largest)
+
+
+@plain
+def settle(kind, place):
+    """After the last part."""
+    for column in range(0, place.width, count_of(kind)):
+        at, sums = place.memory + _REFERENCE + column * size_of(kind), place.memory + 8 * column
+        reference, rhos = load(kind, at), load_float64(kind, sums + _RHOS)
+        is_little = to_kind(kind, rhos) < 0.5
+        dropped = select(is_little, reference, zero(kind))
+        store(sums + _SUM, load_float64(kind, sums + _SUM) + to_float64(dropped) * rhos)
+        store(at, select(is_little, zero(kind), reference))
 
 
 @plain

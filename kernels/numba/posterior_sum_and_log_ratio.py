@@ -20,6 +20,7 @@ from compvae_fast.kernels.numba.parts import (
     column_of,
     noise_of_part,
     rho_of,
+    settle,
 )
 from compvae_fast.kernels.numba.places import (
     CHUNK,
@@ -138,7 +139,8 @@ def _backward(kind, unit, sets, path, given, grad_w, grad_ratio, stats, wanted, 
             inputs = _stage(kind, place, given, memory, part, n)
             draw_rows(kind, sets, place, part, n)
             for column in range(0, place.width, count_of(kind)):
-                _reduce(kind, unit, memory, column, n, part == 0, g, inputs)
+                _reduce(kind, unit, memory, column, n, g, inputs)
+        settle(kind, place)
         for part in range(0, place.size, CHUNK):
             n = min(CHUNK, place.size - part)
             inputs = _stage(kind, place, given, memory, part, n)
@@ -187,7 +189,7 @@ def _part(kind, unit, memory, of_set, k, at, g, inputs):
 
 
 @plain
-def _reduce(kind, unit, memory, column, n, is_first, g, inputs):
+def _reduce(kind, unit, memory, column, n, g, inputs):
     at = column * size_of(kind)
     of_set = column_of(kind, memory, at)
     for k in range(n):
@@ -197,7 +199,7 @@ def _reduce(kind, unit, memory, column, n, is_first, g, inputs):
             a = rounded_product(a, p.sigma)
         store(memory + RHO_ROWS + k * ROW + at, p.rho)
         store(memory + A_ROWS + k * ROW + at, a)
-    centre_chunk(kind, memory, column, n, is_first)
+    centre_chunk(kind, memory, column, n)
 
 
 @plain

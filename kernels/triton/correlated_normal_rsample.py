@@ -19,6 +19,7 @@ from compvae_fast.kernels.triton.parts import (
     noise_of_part,
     offset_of,
     rho_of,
+    settled,
     store_centring,
 )
 from compvae_fast.kernels.triton.places import (
@@ -104,7 +105,7 @@ def centring_of(place, inputs, grad_w, there, whole, UNIT: tl.constexpr, T: tl.c
     c = no_parts(T, BLOCK)
     for k in range(place.first, place.end):
         _, _, rho, a = _upstream(inputs, grad_w, place, k, there, whole, UNIT, T, BLOCK)
-        c = add_part(c, rho, a, k == place.first)
+        c = add_part(c, rho, a)
     return c
 
 
@@ -134,7 +135,7 @@ def _backward(sets, inputs, grad_w, grad_density, stats, outputs, partial, kept,
         there = columns(sets, place, BLOCK)
         whole = load_whole(stats, sets, place, there, BLOCK)
         if MODE == MERGED:
-            c = merge_centring(partial, sets, place, there, T, BLOCK)
+            c = settled(merge_centring(partial, sets, place, there, T, BLOCK))
             tl.store(slot_at(kept, sets, place, 0, BLOCK), c.reference, mask=there)
             tl.store(slot_at(kept, sets, place, 1, BLOCK), offset_of(c, whole.rest), mask=there)
         else:
@@ -142,6 +143,7 @@ def _backward(sets, inputs, grad_w, grad_density, stats, outputs, partial, kept,
             if MODE == SEGMENTS:
                 store_centring(partial, sets, place, there, c, BLOCK)
             else:
+                c = settled(c)
                 _write_gradients(sets, place, inputs, grad_w, grad_density, whole, c.reference,
                                  offset_of(c, whole.rest), outputs, there, UNIT, T, BLOCK)
 

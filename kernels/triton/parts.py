@@ -43,12 +43,13 @@ def noise_of_part(whole, rho, sigma, eps, UNIT: tl.constexpr):
 class Centring(NamedTuple):
     """Towards a_i - sum_j rho_j a_j, where a_i is the upstream gradient of w_i ("scaled") or sigma_i times it ("unit").
 
-    It is (a_i - a_r) + a_r (1 - sum rho) - sum_j rho_j (a_j - a_r), r being m where rho_m > 1/2: `reference` a_r,
-    whether r is that m, and in float64 the sums over rho_j (a_j - a_r) and rho_j.
+    Where sum rho >= 1/2 it is (a_i - a_r) + a_r (1 - sum rho) - sum_j rho_j (a_j - a_r), r being the part with the
+    largest rho, so that nothing cancels where all a are nearly the same; where it is less, nothing does, and a_r could
+    be large. `reference` a_r, `largest` rho_r, and in float64 the sums over rho_j (a_j - a_r) and rho_j.
     """
 
     reference: Any
-    is_m: Any
+    largest: Any
     sum: Any
     rhos: Any
 
@@ -60,15 +61,23 @@ def no_parts(T: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def add_part(c, rho, a, is_first):
-    """One part more; is_first: there was none before."""
-    is_m = rho > 0.5
-    reference = tl.where(is_m | (a * 0 + is_first > 0), a, c.reference)
+def add_part(c, rho, a):
+    """One part more."""
+    is_larger = rho > c.largest
+    reference = tl.where(is_larger, a, c.reference)
     moved = c.reference.to(tl.float64) - reference.to(tl.float64)
-    apart = tl.where(is_m, 0.0, a.to(tl.float64) - reference.to(tl.float64))
+    apart = tl.where(is_larger, 0.0, a.to(tl.float64) - reference.to(tl.float64))
     wide = rho.to(tl.float64)
-    return Centring(reference, tl.where(is_m, 1.0, c.is_m).to(c.is_m.dtype), c.sum + (moved * c.rhos + wide * apart),
+    return Centring(reference, tl.where(is_larger, rho, c.largest), c.sum + (moved * c.rhos + wide * apart),
                     c.rhos + wide)
+
+
+@triton.jit
+def settled(c):
+    """After the last part."""
+    is_little = c.rhos < 0.5
+    return Centring(tl.where(is_little, 0.0, c.reference).to(c.reference.dtype), c.largest,
+                    tl.where(is_little, c.sum + c.reference.to(tl.float64) * c.rhos, c.sum), c.rhos)
 
 
 @triton.jit
@@ -102,11 +111,11 @@ def merge_centring(partial, sets, place, there, T: tl.constexpr, BLOCK: tl.const
     c = no_parts(T, BLOCK)
     for item in range(first, first + (place.end + length - 1) // length):
         reference = tl.load(_centring_at(partial, sets, item, place.column, 0, BLOCK), mask=there, other=0.0)
-        is_m = tl.load(_centring_at(partial, sets, item, place.column, 1, BLOCK), mask=there, other=0.0)
+        largest = tl.load(_centring_at(partial, sets, item, place.column, 1, BLOCK), mask=there, other=0.0)
         sum_ = tl.load(_centring_at(partial, sets, item, place.column, 2, BLOCK), mask=there, other=0.0)
         rhos = tl.load(_centring_at(partial, sets, item, place.column, 3, BLOCK), mask=there, other=0.0)
-        at_first = tl.zeros([BLOCK], tl.int64) + item == first
-        both = tl.where((is_m > 0) | at_first, reference, c.reference.to(tl.float64))
+        is_larger = largest > c.largest
+        both = tl.where(is_larger, reference, c.reference.to(tl.float64))
         total = c.sum + (c.reference.to(tl.float64) - both) * c.rhos + (sum_ + (reference - both) * rhos)
-        c = Centring(both.to(T), tl.where(is_m > 0, 1.0, c.is_m).to(T), total, c.rhos + rhos)
+        c = Centring(both.to(T), tl.where(is_larger, largest, c.largest).to(T), total, c.rhos + rhos)
     return c

@@ -20,6 +20,7 @@ from compvae_fast.kernels.triton.parts import (
     noise_of_part,
     offset_of,
     rho_of,
+    settled,
     store_centring,
 )
 from compvae_fast.kernels.triton.places import (
@@ -186,7 +187,7 @@ def _backward(sets, inputs, grad_w, grad_ratio, stats, outputs, partial, kept, M
         pull = tl.load(slot_at(stats, sets, place, _PULL, BLOCK), mask=there, other=0.0)
         c = no_parts(T, BLOCK)
         if MODE == MERGED:
-            c = merge_centring(partial, sets, place, there, T, BLOCK)
+            c = settled(merge_centring(partial, sets, place, there, T, BLOCK))
             tl.store(slot_at(kept, sets, place, 0, BLOCK), c.reference, mask=there)
             tl.store(slot_at(kept, sets, place, 1, BLOCK), offset_of(c, whole.rest), mask=there)
         elif not WRITE:
@@ -194,7 +195,7 @@ def _backward(sets, inputs, grad_w, grad_ratio, stats, outputs, partial, kept, M
             for k in range(place.first, place.end):
                 d = _deviation(inputs, place, k, noise, call, there, whole, UNIT, T, BLOCK)
                 upstream = g_w - g * (d.y * d.precision)
-                c = add_part(c, d.rho, upstream * d.sigma if UNIT else upstream, k == place.first)
+                c = add_part(c, d.rho, upstream * d.sigma if UNIT else upstream)
             if MODE == SEGMENTS:
                 store_centring(partial, sets, place, there, c, BLOCK)
         if WRITE:
@@ -203,6 +204,7 @@ def _backward(sets, inputs, grad_w, grad_ratio, stats, outputs, partial, kept, M
             _write_gradients(sets, place, inputs, g_w, g, pull, whole, reference, offset, outputs, there, UNIT, PATH, T,
                              BLOCK)
         elif MODE == WHOLE:
+            c = settled(c)
             _write_gradients(sets, place, inputs, g_w, g, pull, whole, c.reference, offset_of(c, whole.rest), outputs,
                              there, UNIT, PATH, T, BLOCK)
 

@@ -96,6 +96,22 @@ def test_scales_that_are_nearly_equal(backend, index, count):
         conforms(*prepared(index, (count, count), dtypes, extreme=True, means=False, scales=scales), "dense", dtypes)
 
 
+@pytest.mark.parametrize("logits", [(-11.4, -5.7, -13.6), (-9.0, 1.0, 1.05), (-9.0, 6.0, 1.0)],
+                         ids=["little", "shared", "one"])
+@pytest.mark.parametrize("outlier", (0, 1, 2))
+@pytest.mark.parametrize("index", [i for i, (name, _) in enumerate(VARIANTS) if "log_ratio" in name],
+                         ids=[label(v) for v in VARIANTS if "log_ratio" in v[0]])
+def test_a_part_with_a_large_gradient_and_a_small_rho(backend, index, outlier, logits):
+    """The others' gradients, far smaller, must not be taken relative to its: whatever its place, and whether sum rho is
+    little, shared by two parts or nearly all one's."""
+    dtypes = (torch.float32, torch.float32)
+    case = make(VARIANTS[index], (3,) * 16, dtypes, means=False)
+    middle = (("logvar_q", (-4.7, 10.3, -7.1)), ("logvar_p", (-9.5, 22.6, 4.4)), ("rho_logits", logits))
+    for name, numbers in middle:
+        case.rows[name] = case.rows[name] / 8 + torch.tensor(numbers).roll(outlier).repeat(16)[:, None]
+    conforms(case, *case.expected(), "dense", dtypes)
+
+
 @pytest.mark.parametrize("index", [i for i, (name, _) in enumerate(VARIANTS) if OPERATIONS[name].draws],
                          ids=[label(v) for v in VARIANTS if OPERATIONS[v[0]].draws])
 def test_the_indices_of_the_noise(backend, index):
