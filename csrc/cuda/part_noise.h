@@ -47,12 +47,13 @@ __device__ __forceinline__ void load_set(const T* stats, const Sets& s, const Pl
 // so that nothing cancels where all a are nearly the same. Where sum rho is less, nothing does, and a_r could be large.
 template <class T>
 struct Centred {
-    T reference, largest;  // a_r, rho_r
-    double sum, rhos;      // sum_j rho_j (a_j - a_r), sum rho
+    T reference;
+    double sum, rhos;  // sum_j rho_j (a_j - a_r), sum rho
+    T largest;         // rho_r
 
     template <class F>
     __device__ __forceinline__ void visit(F f) {
-        f(reference), f(largest), f(sum), f(rhos);
+        f(reference), f(sum), f(rhos), f(largest);
     }
     __device__ __forceinline__ void join(const Centred& next) {
         const bool is_larger = next.largest > largest;
@@ -86,7 +87,7 @@ struct CentredChunk {
         largest = is_larger ? rho : largest;
         reference = r;
     }
-    __device__ __forceinline__ Centred<T> centred() const { return {reference, largest, double(sum), double(rhos)}; }
+    __device__ __forceinline__ Centred<T> centred() const { return {reference, double(sum), double(rhos), largest}; }
 };
 
 }  // namespace gpu
