@@ -43,9 +43,9 @@ class Kept {
         void operator()(T* p) const { std::free(p); }
     };
     std::unique_ptr<T, Free> heap_;
-    T* rows_;
-    int64_t parts_;
-    bool keeps_;
+    T* rows_ = own_;
+    int64_t parts_ = 0;
+    bool keeps_ = false;
     alignas(64) T own_[(ROWS * (CHUNK + 1) + 1) * BLOCK];
 
     static int64_t rows_of_block(int64_t parts) { return ROWS * (parts + 1) + (parts + CHUNK - 1) / CHUNK; }
