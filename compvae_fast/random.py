@@ -105,7 +105,9 @@ def _integers(name: str, value: Tensor) -> Tensor:
         raise TypeError(f"{name}: expected an integer tensor, got {type(value).__name__}")
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
         raise TypeError(f"{name}: expected an integer tensor, got dtype {value.dtype}")
-    return value.to(torch.int64)
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got a {value.layout} one")
+    return value.to(torch.int64).resolve_neg()  # kernels read the memory
 
 
 def _word_columns(name: str, value: Tensor, columns: int) -> Tensor:

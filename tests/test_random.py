@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import compvae_fast
 from compvae_fast.backends import requested
 from compvae_fast.random import Stream, fold, normal, philox4x32_10, uniform
 from compvae_fast.reference import noise
@@ -254,6 +255,25 @@ def test_types_and_shapes_are_checked():
         philox4x32_10(torch.zeros(2, 4).long(), torch.zeros(3, 2).long())
     with pytest.raises(TypeError, match="^stream: .*got str"):
         fold(0, "data")
+    with pytest.raises(TypeError, match="^parts: expected a dense tensor, got a torch.sparse_coo one"):
+        normal(0, zero, torch.arange(2).to_sparse(), zero)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "numba", "reference"])
+def test_negated_views_are_read_as_the_numbers_that_they_are(backend):
+    """Their memory holds the negatives, which kernels would read."""
+    if not compvae_fast.backends()[backend].available:
+        pytest.skip(compvae_fast.backends()[backend].reason)
+    counters, keys, parts = torch.randint(2**32, (5, 4)), torch.randint(2**32, (5, 2)), torch.arange(3)
+
+    def negated(x):
+        return torch._neg_view(-x)
+
+    with compvae_fast.use_backend(backend):
+        assert torch.equal(philox4x32_10(negated(counters), negated(keys)), philox4x32_10(counters, keys))
+        for function in (normal, uniform):
+            assert torch.equal(function(5, negated(parts), negated(parts), negated(parts)),
+                               function(5, parts, parts, parts))
 
 
 def test_empty_indices():

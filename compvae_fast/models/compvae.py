@@ -273,7 +273,7 @@ class CompVAE(nn.Module):
         seed: int | Tensor | None = None,
     ) -> Parts:
         """Parts drawn from p(w | l), with z left to its prior. A list or [K] is one multiset, with features [K, F]."""
-        labels = torch.as_tensor(labels, device=self._device)
+        labels = _as_tensor("labels", labels, self._device)
         if labels.dim() == 1 and offsets is None:
             labels = labels.unsqueeze(0)
             features, context = _one(features, 2), _one(context, 1)
@@ -345,11 +345,12 @@ class CompVAE(nn.Module):
             check_context(self.problem, context, n)
             return self._generated(w_sum, context, seed, noise, rows)
         if labels is not None and counts is not None:
-            rows = torch.as_tensor(labels, device=self._device)
+            rows = _as_tensor("labels", labels, self._device)
             context = _one(context, 1, n)
             w_sum = self._sum_of_repeated(rows, counts, features, context, n, seed=drawn, set_index=set_index)
             return self._generated(w_sum, context, seed, noise, set_index)
-        given = torch.as_tensor(labels if counts is None else counts, device=self._device)
+        name, numbers = ("labels", labels) if counts is None else ("counts", counts)
+        given = _as_tensor(name, numbers, self._device)
         if given.dim() == 1 and offsets is None:
             given = given.expand(n, -1)
             features, context = _one(features, 2, n), _one(context, 1, n)
@@ -383,7 +384,7 @@ class CompVAE(nn.Module):
         self, labels: Tensor, counts: Any, features: Tensor | None, context: Tensor | None, n: int, **options: Any
     ) -> Tensor:
         """w~ [n, E + D] of the parts of one multiset, each of them as often as its count says."""
-        times = torch.as_tensor(counts, device=self._device)
+        times = _as_tensor("counts", counts, self._device)
         if labels.dim() != 1 or times.dim() != 1:
             got = f"{list(times.shape)} beside {list(labels.shape)}"
             raise ValueError(f"counts: expected [K] beside labels [K] of one multiset, got {got}")
@@ -532,6 +533,16 @@ def _seed(seed: int | Tensor | None, like: Tensor | torch.device) -> int | Tenso
         return seed
     device = like.device if isinstance(like, Tensor) else like
     return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device)
+
+
+def _as_tensor(name: str, numbers: Any, device: torch.device) -> Tensor:
+    """Labels or counts as users write them."""
+    try:
+        tensor = torch.as_tensor(numbers, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        what = f"{type(numbers).__name__} ({error})"
+        raise TypeError(f"{name}: expected a tensor or whole numbers, got {what}") from error
+    return tensor if tensor.numel() or isinstance(numbers, Tensor) else tensor.long()  # [] is the empty multiset
 
 
 def _one(values: Tensor | None, dims: int, n: int = 1) -> Tensor | None:

@@ -47,6 +47,8 @@ class Given:
         Raises:
             TypeError, ValueError, IndexError: naming the argument, what was expected and what came.
         """
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"labels: expected a torch.Tensor, got {type(labels).__name__}")
         if labels.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"labels: expected int32 or int64, got {labels.dtype}")
         sets = sets or Sets.of(labels, offsets, lengths)

@@ -276,9 +276,18 @@ X = torch.zeros(3, 200)
         (lambda m: m.generate(counts=[2**53 + 1] + [0] * 9), ValueError, "counts"),
         (lambda m: m.generate(counts=[1, 2]), ValueError, r"counts: expected \[10\]"),
         (lambda m: m.generate(counts=[0.5] * 10), TypeError, "counts.*float32"),
+        (lambda m: m.generate("1,5"), TypeError, "labels: expected a tensor or whole numbers, got str"),
+        (lambda m: m.generate(counts={}), TypeError, "counts: expected a tensor or whole numbers, got dict"),
+        (lambda m: m.loss(X, [[1], [2], [3]]), TypeError, "labels: expected a torch.Tensor, got list"),
         (lambda m: m.decode(), ValueError, "exactly one"),
     ],
 )
 def test_bad_input_is_named(call, error, words):
     with pytest.raises(error, match=words):
         call(CompVAE.from_preset("sines-small", hidden=8))
+
+
+def test_the_empty_multiset_may_be_an_empty_list():
+    model = CompVAE.from_preset("sines-small", hidden=8)
+    empty = torch.zeros(1, 0, dtype=torch.int64)
+    assert torch.equal(model.generate([], seed=1), model.generate(empty, seed=1))
