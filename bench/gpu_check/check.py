@@ -110,11 +110,10 @@ def _run(command, limit: float, output, environment: dict[str, str]) -> int | No
 
 
 def tests(check: Check, backend: str) -> None:
-    """The tests that need a GPU, those of Triton apart: a kernel that loses the device fails what comes after it."""
+    """The tests that need a GPU, those of Triton apart."""
     name, words = f"tests-{backend}", "triton" if backend == "triton" else "not triton"
-    report = f"--junitxml={check.out / name}.xml"
-    check.run(name, sys.executable, "-m", "pytest", "tests/gpu", "-v", "-m", "gpu", "-k", words, "-p",
-              "no:cacheprovider", report, OMP_NUM_THREADS="1")  # the judge's calls are small
+    check.run(name, sys.executable, "-m", "gpu_check.tests", check.out / name, "-k", words,
+              OMP_NUM_THREADS="1")  # the judge's calls are small
 
 
 def sanitize(check: Check, built: bool) -> None:

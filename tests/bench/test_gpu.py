@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -156,6 +157,22 @@ def readable(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def test_its_tests_are_shared_out_over_processes(tmp_path):
+    """Each runs once; without a device each is skipped."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    wanted = "compiled_whole or graph or repeats or streams or beyond or waits or wrong"
+    code = "from gpu_check import tests; tests.PROCESSES = 3; import sys; tests.main(*sys.argv[1:])"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}", "TRITON_INTERPRET": "0"}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "found", "-k", wanted], cwd=ROOT, env=environment,
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "ended with [0, 0, 0]" in done.stdout, done.stdout
+    reports = [(tmp_path / f"found-{i}.xml").read_text() for i in range(3)]
+    names = [re.findall(r'<testcase [^>]*?\bname="([^"]*)"', report) for report in reports]
+    every = sum(names, [])
+    assert len(every) == len(set(every)) == 18 and max(map(len, names)) - min(map(len, names)) <= 1
 
 
 def test_what_an_earlier_run_left_is_gone(tmp_path):

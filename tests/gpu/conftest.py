@@ -8,6 +8,16 @@ import compvae_fast
 BACKENDS = [name for name, backend in compvae_fast.backends().items() if backend.device == "cuda"]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--share", default="0/1", help="of the tests on a GPU, the I-th of N shares: I/N")
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m
+def pytest_collection_modifyitems(config, items):
+    first, count = map(int, config.getoption("share", "0/1").split("/"))
+    items[:] = items[first::count]
+
+
 @pytest.fixture(autouse=True)
 def _a_device(request):
     """One that is there, and is so after the test: a kernel that faults leaves none to the process."""
