@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 WORDS = {"_native": "native", "_cuda": "CUDA"}
-INTERFACE = 1  # of the compiled modules that this package calls, csrc/bindings.h
+INTERFACE = 2  # of the compiled modules that this package calls, csrc/bindings.h
 
 
 @functools.cache

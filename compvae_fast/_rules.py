@@ -16,7 +16,8 @@ MAX_PARTS, MAX_SETS, MAX_COORDINATES, MAX_COUNT = 2**48, 2**48 - 1, 2**34, 2**53
 
 
 def one_of(name: str, value, *choices) -> None:
-    if not any([value is c or (isinstance(value, str) and value == c) for c in choices]):
+    known = value in choices if isinstance(value, str) else any([value is c for c in choices])
+    if not known:
         raise ValueError(f"{name}: expected {' or '.join(map(repr, choices))}, got {value!r}")
 
 
@@ -194,10 +195,14 @@ def layout_values(rows: int, slots: int | None, offsets: np.ndarray | None, leng
         _within("lengths", lengths, slots, f"[0, K = {slots}]")
 
 
-def noise_values(sizes_at_most: int, width: int, set_index: np.ndarray | None, part_start: np.ndarray | None) -> None:
-    """The ranges that the noise's counter holds."""
+def noise_width(width: int) -> None:
     if width > MAX_COORDINATES:
         raise ValueError(f"D: expected at most 2^34 coordinates, got {width}")
+
+
+def noise_values(sizes_at_most: int, width: int, set_index: np.ndarray | None, part_start: np.ndarray | None) -> None:
+    """The ranges that the noise's counter holds."""
+    noise_width(width)
     for name, value, limit in (("set_index", set_index, MAX_SETS),
                                ("part_start", part_start, MAX_PARTS - sizes_at_most + 1)):
         if value is not None:

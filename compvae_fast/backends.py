@@ -135,8 +135,10 @@ def use_backend(name: str) -> Iterator[None]:
 
 def requested() -> str | None:
     """The backend that was asked for: by `use_backend`, then `set_backend`, then COMPVAE_FAST_BACKEND."""
-    return _chosen.get() or _default or _validated(_loading.environment("COMPVAE_FAST_BACKEND") or None,
-                                                   "COMPVAE_FAST_BACKEND")
+    name = _chosen.get() or _default
+    if name is None and (name := _loading.environment("COMPVAE_FAST_BACKEND") or None):
+        _validated(name, "COMPVAE_FAST_BACKEND")
+    return name
 
 
 @functools.cache

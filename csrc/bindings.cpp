@@ -26,6 +26,21 @@ std::unique_ptr<double[]> scratch_for(const Sets& s) {
     return std::unique_ptr<double[]>(new double[size_t(s.count) * size_t((s.width + 63) / 64)]);
 }
 
+// (name): a variable of the environment, or None
+PyObject* environment(PyObject*, Arguments arguments, Py_ssize_t) {
+    const char* name = PyUnicode_AsUTF8(arguments[0]);
+    const char* value = name ? std::getenv(name) : nullptr;
+    if (value) return PyUnicode_DecodeFSDefault(value);
+    if (PyErr_Occurred()) return nullptr;
+    Py_RETURN_NONE;
+}
+
+// A function of the quick calling convention as Python keeps it.
+template <PyObject* (*F)(PyObject*, Arguments, Py_ssize_t)>
+PyCFunction quick() {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(F));
+}
+
 // Asks for huge pages where the memory has not been touched: by pages of 4 KiB that takes longer than the kernels.
 void advise_huge_pages(int64_t address, int64_t bytes) {
 #if defined(MADV_HUGEPAGE)
@@ -46,16 +61,19 @@ PYBIND11_MODULE(_native, m) {
     m.def("instruction_sets", &instruction_sets);
     m.def("use_instruction_set", &use_instruction_set);
     m.def("advise_huge_pages", &advise_huge_pages);
-    m.def("environment", [](const char* name) { return std::getenv(name); });  // None where it is not set
 
-    m.def("rows", [](py::tuple tensors) { return all_described(tensors, true); });
-    m.def("per_set", [](py::tuple tensors) { return all_described(tensors, false); });
-    m.def("alike", &alike);
-    m.def("plainness", &plainness);
+    static PyMethodDef looks[] = {{"rows", quick<all_described<true>>(), METH_FASTCALL, nullptr},
+                                  {"per_set", quick<all_described<false>>(), METH_FASTCALL, nullptr},
+                                  {"sets", quick<packed_sets>(), METH_FASTCALL, nullptr},
+                                  {"alike", quick<alike>(), METH_FASTCALL, nullptr},
+                                  {"plainness", quick<plainness>(), METH_FASTCALL, nullptr},
+                                  {"environment", quick<environment>(), METH_FASTCALL, nullptr},
+                                  {nullptr, nullptr, 0, nullptr}};
+    if (PyModule_AddFunctions(m.ptr(), looks)) throw py::error_already_set();
 
     // Operations on the posterior: one output for each part or set, one number for each set; and their gradients.
 #define COMPVAE_POSTERIOR_FORWARD(operation)                                                                           \
-    m.def(#operation, [](py::tuple sets, py::tuple in, py::object out, py::object number, int64_t stats,               \
+    m.def(#operation, [](py::handle sets, py::tuple in, py::object out, py::object number, int64_t stats,               \
                          int coupling, bool float64) {                                                                 \
         const Sets s = sets_of(sets);                                                                                  \
         const Posterior p = posterior(in);                                                                             \
@@ -65,7 +83,7 @@ PYBIND11_MODULE(_native, m) {
         });                                                                                                            \
     })
 #define COMPVAE_POSTERIOR_BACKWARD(operation, ...)                                                                     \
-    m.def(#operation, [](py::tuple sets, py::tuple in, py::object grad_out, py::object grad_number, int64_t stats,     \
+    m.def(#operation, [](py::handle sets, py::tuple in, py::object grad_out, py::object grad_number, int64_t stats,     \
                          py::tuple grad, int coupling, bool float64, bool path) {                                      \
         const Sets s = sets_of(sets);                                                                                  \
         const Posterior p = posterior(in), g = posterior(grad);                                                        \
@@ -82,12 +100,12 @@ PYBIND11_MODULE(_native, m) {
     COMPVAE_POSTERIOR_FORWARD(posterior_sum_and_log_ratio_forward);
     COMPVAE_POSTERIOR_BACKWARD(posterior_sum_and_log_ratio_backward, path);
 
-    m.def("posterior_shard_forward", [](py::tuple sets, py::tuple in, int64_t state, int coupling, bool float64) {
+    m.def("posterior_shard_forward", [](py::handle sets, py::tuple in, int64_t state, int coupling, bool float64) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
         released([&] { kernels().posterior_shard_forward(s, p, pointer<double>(state), {coupling, float64}); });
     });
-    m.def("correlated_normal_rsample_shard_sums", [](py::tuple sets, py::tuple in, int64_t state, bool density,
+    m.def("correlated_normal_rsample_shard_sums", [](py::handle sets, py::tuple in, int64_t state, bool density,
                                                      int coupling, bool float64) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
@@ -95,7 +113,7 @@ PYBIND11_MODULE(_native, m) {
             kernels().correlated_normal_rsample_shard_sums(s, p, pointer<double>(state), density, {coupling, float64});
         });
     });
-    m.def("correlated_normal_rsample_shard_sample", [](py::tuple sets, py::tuple in, py::object w, int64_t stats,
+    m.def("correlated_normal_rsample_shard_sample", [](py::handle sets, py::tuple in, py::object w, int64_t stats,
                                                        int coupling, bool float64) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
@@ -104,7 +122,7 @@ PYBIND11_MODULE(_native, m) {
             kernels().correlated_normal_rsample_shard_sample(s, p, out, pointer<void>(stats), {coupling, float64});
         });
     });
-    m.def("correlated_normal_rsample_shard_centre", [](py::tuple sets, py::tuple in, py::object grad_w, int64_t stats,
+    m.def("correlated_normal_rsample_shard_centre", [](py::handle sets, py::tuple in, py::object grad_w, int64_t stats,
                                                        int64_t centre, int coupling, bool float64) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
@@ -114,7 +132,7 @@ PYBIND11_MODULE(_native, m) {
                                                              {coupling, float64});
         });
     });
-    m.def("correlated_normal_rsample_shard_backward", [](py::tuple sets, py::tuple in, py::object grad_w,
+    m.def("correlated_normal_rsample_shard_backward", [](py::handle sets, py::tuple in, py::object grad_w,
                                                          py::object grad_density, int64_t stats, int64_t centre,
                                                          py::tuple grad, int coupling, bool float64) {
         const Sets s = sets_of(sets);
@@ -125,7 +143,7 @@ PYBIND11_MODULE(_native, m) {
                                                                pointer<double>(centre), g, {coupling, float64});
         });
     });
-    m.def("correlated_normal_log_prob_shard_sums", [](py::tuple sets, py::object w, py::tuple in, int64_t sums,
+    m.def("correlated_normal_log_prob_shard_sums", [](py::handle sets, py::object w, py::tuple in, int64_t sums,
                                                       int coupling) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
@@ -134,7 +152,7 @@ PYBIND11_MODULE(_native, m) {
             kernels().correlated_normal_log_prob_shard_sums(s, x, p, pointer<double>(sums), {coupling, true});
         });
     });
-    m.def("correlated_normal_log_prob_shard_squares", [](py::tuple sets, py::object w, py::tuple in, int64_t stats,
+    m.def("correlated_normal_log_prob_shard_squares", [](py::handle sets, py::object w, py::tuple in, int64_t stats,
                                                          int64_t sums, int coupling) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
@@ -145,7 +163,7 @@ PYBIND11_MODULE(_native, m) {
         });
     });
 
-    m.def("multiset_kl_forward", [](py::tuple sets, py::tuple in, py::object kl, int64_t stats, int coupling,
+    m.def("multiset_kl_forward", [](py::handle sets, py::tuple in, py::object kl, int64_t stats, int coupling,
                                     bool float64) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
@@ -154,14 +172,14 @@ PYBIND11_MODULE(_native, m) {
             kernels().multiset_kl_forward(s, p, k, pointer<void>(stats), scratch_for(s).get(), {coupling, float64});
         });
     });
-    m.def("multiset_kl_backward", [](py::tuple sets, py::tuple in, py::object grad_kl, int64_t stats, py::tuple grad,
+    m.def("multiset_kl_backward", [](py::handle sets, py::tuple in, py::object grad_kl, int64_t stats, py::tuple grad,
                                      int coupling, bool float64) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in), g = posterior(grad);
         const Tensor gk = tensor(grad_kl);
         released([&] { kernels().multiset_kl_backward(s, p, gk, pointer<void>(stats), g, {coupling, float64}); });
     });
-    m.def("correlated_normal_log_prob_forward", [](py::tuple sets, py::object w, py::tuple in, py::object density,
+    m.def("correlated_normal_log_prob_forward", [](py::handle sets, py::object w, py::tuple in, py::object density,
                                                    int64_t stats, int coupling) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in);
@@ -171,7 +189,7 @@ PYBIND11_MODULE(_native, m) {
                                                          {coupling, true});
         });
     });
-    m.def("correlated_normal_log_prob_backward", [](py::tuple sets, py::object w, py::tuple in, py::object grad,
+    m.def("correlated_normal_log_prob_backward", [](py::handle sets, py::object w, py::tuple in, py::object grad,
                                                     int64_t stats, py::object grad_w, py::tuple grad_in, int coupling) {
         const Sets s = sets_of(sets);
         const Posterior p = posterior(in), g = posterior(grad_in);
@@ -180,27 +198,27 @@ PYBIND11_MODULE(_native, m) {
             kernels().correlated_normal_log_prob_backward(s, x, p, d, pointer<void>(stats), gw, g, {coupling, true});
         });
     });
-    m.def("sum_minus_self_forward", [](py::tuple sets, py::object h, py::object out, bool elu, bool tanh, bool mean,
+    m.def("sum_minus_self_forward", [](py::handle sets, py::object h, py::object out, bool elu, bool tanh, bool mean,
                                        bool float64) {
         const Sets s = sets_of(sets);
         const Tensor x = tensor(h), o = tensor(out);
         released([&] { kernels().sum_minus_self_forward(s, x, o, {elu, tanh, mean}, float64); });
     });
-    m.def("sum_minus_self_backward", [](py::tuple sets, py::object h, py::object grad_out, py::object grad_h, bool elu,
+    m.def("sum_minus_self_backward", [](py::handle sets, py::object h, py::object grad_out, py::object grad_h, bool elu,
                                         bool tanh, bool mean, bool float64) {
         const Sets s = sets_of(sets);
         const Tensor x = tensor(h), go = tensor(grad_out), gh = tensor(grad_h);
         released([&] { kernels().sum_minus_self_backward(s, x, go, gh, {elu, tanh, mean}, float64); });
     });
 
-    m.def("prior_sum_forward", [](py::tuple sets, py::tuple in, int64_t classes, int64_t labels, py::object w,
+    m.def("prior_sum_forward", [](py::handle sets, py::tuple in, int64_t classes, int64_t labels, py::object w,
                                   bool float64) {
         const Sets s = sets_of(sets);
         const Tables t = tables(in, classes);
         const Tensor w_sum = tensor(w);
         released([&] { kernels().prior_sum_forward(s, t, pointer<int64_t>(labels), w_sum, float64); });
     });
-    m.def("prior_sum_collapsed_forward", [](py::tuple sets, py::tuple in, int64_t classes, py::tuple members,
+    m.def("prior_sum_collapsed_forward", [](py::handle sets, py::tuple in, int64_t classes, py::tuple members,
                                             py::object w, int64_t slope) {
         const Sets s = sets_of(sets);
         const Tables t = tables(in, classes);
@@ -208,7 +226,7 @@ PYBIND11_MODULE(_native, m) {
         const Tensor w_sum = tensor(w);
         released([&] { kernels().prior_sum_collapsed_forward(s, t, g, w_sum, pointer<double>(slope)); });
     });
-    m.def("prior_sum_backward", [](py::tuple sets, py::tuple in, int64_t classes, py::tuple members, py::object grad_w,
+    m.def("prior_sum_backward", [](py::handle sets, py::tuple in, int64_t classes, py::tuple members, py::object grad_w,
                                    int64_t slope, py::tuple grad, bool float64) {
         const Sets s = sets_of(sets);
         const Tables t = tables(in, classes), to = tables(grad, classes);
@@ -216,14 +234,14 @@ PYBIND11_MODULE(_native, m) {
         const Tensor gw = tensor(grad_w);
         released([&] { kernels().prior_sum_backward(s, t, g, gw, pointer<double>(slope), to, float64); });
     });
-    m.def("product_of_experts_forward", [](py::tuple sets, py::tuple in, int64_t mask, bool prior, py::object mean,
+    m.def("product_of_experts_forward", [](py::handle sets, py::tuple in, int64_t mask, bool prior, py::object mean,
                                            py::object logvar, int64_t stats, bool float64) {
         const Sets s = sets_of(sets);
         const Experts e = {tensor(in[0]), tensor(in[1]), pointer<bool>(mask), prior};
         const Tensor mu = tensor(mean), lv = tensor(logvar);
         released([&] { kernels().product_of_experts_forward(s, e, mu, lv, pointer<void>(stats), float64); });
     });
-    m.def("product_of_experts_backward", [](py::tuple sets, py::tuple in, int64_t mask, bool prior, py::object grad_mean,
+    m.def("product_of_experts_backward", [](py::handle sets, py::tuple in, int64_t mask, bool prior, py::object grad_mean,
                                             py::object grad_logvar, int64_t stats, py::tuple grad, bool float64) {
         const Sets s = sets_of(sets);
         const Experts e = {tensor(in[0]), tensor(in[1]), pointer<bool>(mask), prior};
@@ -233,13 +251,13 @@ PYBIND11_MODULE(_native, m) {
 
     // Sums over the rows of [B, M] tensors.
 #define COMPVAE_BIND_SUM_OF_TERMS(operation)                                                                           \
-    m.def(#operation "_forward", [](py::tuple sets, py::tuple in, py::object out, bool float64) {                      \
+    m.def(#operation "_forward", [](py::handle sets, py::tuple in, py::object out, bool float64) {                      \
         const Sets s = sets_of(sets);                                                                                  \
         const std::vector<Tensor> i = tensors(in);                                                                     \
         const Tensor o = tensor(out);                                                                                  \
         released([&] { kernels().operation##_forward(s, i.data(), o, scratch_for(s).get(), float64); });               \
     });                                                                                                                \
-    m.def(#operation "_backward", [](py::tuple sets, py::tuple in, py::object grad_out, py::tuple grad, bool float64) { \
+    m.def(#operation "_backward", [](py::handle sets, py::tuple in, py::object grad_out, py::tuple grad, bool float64) { \
         const Sets s = sets_of(sets);                                                                                  \
         const std::vector<Tensor> i = tensors(in), g = tensors(grad);                                                  \
         const Tensor o = tensor(grad_out);                                                                             \

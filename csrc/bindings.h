@@ -1,10 +1,12 @@
 // How Python describes its arguments to the bindings: a tensor is (address, dtype code, strides of set, part and
 // coordinate), or None; the sets of a call are (B, K, D, addresses of offsets, lengths, set_index, part_start and seeds,
-// stride of the seeds, address of whole_sizes, threads).
+// stride of the seeds, address of whole_sizes, threads). Or either is packed: the bytes of its struct, which
+// torch_tensors.h makes at less cost.
 #pragma once
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstring>
 #include <string>
 
 #include "common/arguments.h"
@@ -14,7 +16,7 @@ namespace py = pybind11;
 namespace compvae {
 
 // Counts up where the functions or their arguments change; compvae_fast/_loading.py takes no module of another one.
-constexpr int INTERFACE = 1;
+constexpr int INTERFACE = 2;
 
 inline int64_t integer(const py::tuple& t, int i) { return PyLong_AsLongLong(PyTuple_GET_ITEM(t.ptr(), i)); }
 
@@ -27,9 +29,17 @@ T* pointer(int64_t address) {
     return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
 }
 
+template <class Struct>
+bool unpacked(const py::handle& h, Struct& s) {
+    if (!PyBytes_CheckExact(h.ptr())) return false;
+    if (PyBytes_GET_SIZE(h.ptr()) != sizeof s) throw py::type_error("a packed argument of another size");
+    std::memcpy(&s, PyBytes_AS_STRING(h.ptr()), sizeof s);
+    return true;
+}
+
 inline Tensor tensor(const py::handle& h) {
     Tensor r;
-    if (h.is_none()) return r;
+    if (h.is_none() || unpacked(h, r)) return r;
     const auto t = py::reinterpret_borrow<py::tuple>(h);
     r.data = pointer<char>(t, 0);
     r.dtype = DType(integer(t, 1));
@@ -39,9 +49,11 @@ inline Tensor tensor(const py::handle& h) {
     return r;
 }
 
-inline Sets sets_of(const py::tuple& t) {
-    if (t.size() != 11) throw py::type_error("sets: expected 11 numbers, got " + std::to_string(t.size()));
+inline Sets sets_of(const py::handle& h) {
     Sets s;
+    if (unpacked(h, s)) return s;
+    const auto t = py::reinterpret_borrow<py::tuple>(h);
+    if (t.size() != 11) throw py::type_error("sets: expected 11 numbers, got " + std::to_string(t.size()));
     s.count = integer(t, 0);
     s.parts = integer(t, 1);
     s.width = integer(t, 2);

@@ -15,7 +15,7 @@ from compvae_fast.ops.prior_sum import OPERATION
 def forward(queue: Queue, *arguments):
     *values, save = arguments
     mu, logvar, labels, counts, offsets, lengths, seed, set_index, part_start, collapse = values
-    w_sum, slope = native.outputs(OPERATION.describe(**OPERATION.named(values), save=save), mu.device)
+    w_sum, slope = native.outputs(OPERATION.describe(values, save), mu.device)
     sets = sets_of(mu, labels, counts, offsets, lengths, set_index, part_start, seed)
     tables, classes = native.rows(mu, logvar), mu.shape[0]
     labels = native.index(labels)

@@ -50,15 +50,18 @@ def served_by(other, adapter: Callable) -> Callable:
 
 
 def rows(*tensors: Tensor | None) -> tuple:
-    """Address, dtype and strides (set, part, coordinate) of each [B, K, D] or ragged [N, D] tensor; None for None."""
+    """Address, dtype and strides (set, part, coordinate) of each [B, K, D] or ragged [N, D] tensor; None for None.
+
+    Packed for the native module, for what has been put in its place as tuples of numbers.
+    """
     module = _loading.load()[0]
-    return tuple(map(_rows, tensors)) if module is None else module.rows(tensors)
+    return tuple(map(_rows, tensors)) if module is None else module.rows(_in_its_place.get() is None, *tensors)
 
 
 def per_set(*tensors: Tensor | None) -> tuple:
     """The same of tensors with one row [B, D] or one value [B] for each set."""
     module = _loading.load()[0]
-    return tuple(map(_per_set, tensors)) if module is None else module.per_set(tensors)
+    return tuple(map(_per_set, tensors)) if module is None else module.per_set(_in_its_place.get() is None, *tensors)
 
 
 def _rows(t: Tensor | None) -> tuple[int, ...] | None:
@@ -88,7 +91,7 @@ def address(t: Tensor | None) -> int:
 
 
 class Sets:
-    """The sets of a call as the native code takes them; keeps converted index tensors alive.
+    """The sets of a call as the native code takes them; keeps the index tensors that it points to alive.
 
     shape: of its tensors of parts, [B, K, D] or, with offsets, [N, D].
     """
@@ -96,13 +99,23 @@ class Sets:
     def __init__(self, shape: Sequence[int], offsets: Tensor | None, lengths: Tensor | None,
                  set_index: Tensor | None = None, part_start: Tensor | None = None, seed: Tensor | None = None,
                  whole_sizes: Tensor | None = None):
-        self.count = shape[0] if offsets is None else offsets.shape[0] - 1
-        self.width = shape[-1]
-        self._kept = [t if t is None else index(t) for t in (offsets, lengths, set_index, part_start, whole_sizes)]
-        *layout, sizes = [0 if t is None else t.data_ptr() for t in self._kept]
-        seeds, stride = (0, 0) if seed is None else (seed.data_ptr(), seed.dim())
-        self.arguments = (self.count, shape[0 if offsets is not None else 1], self.width, *layout, seeds, stride,
-                          sizes, threads())
+        indices = [t if t is None else index(t) for t in (offsets, lengths, set_index, part_start, whole_sizes)]
+        self._kept, self._shape = indices, shape
+        if _in_its_place.get() is None:
+            self.arguments = _loading.library().sets(shape, threads(), seed, *indices)
+        else:
+            *layout, sizes = map(address, indices)
+            seeds = (0, 0) if seed is None else (seed.data_ptr(), seed.dim())
+            self.arguments = (self.count, shape[0 if offsets is not None else 1], self.width, *layout, *seeds, sizes,
+                              threads())
+
+    @property
+    def count(self) -> int:
+        return self._shape[0] if self._kept[0] is None else self._kept[0].shape[0] - 1
+
+    @property
+    def width(self) -> int:
+        return self._shape[-1]
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -123,7 +136,10 @@ def outputs(described: Iterable[tuple[Sequence[int], torch.dtype]], device: torc
 
 def computes_float64(*tensors: Tensor) -> bool:
     """Whether a call computes in float64: where an input has it."""
-    return any([t.dtype == torch.float64 for t in tensors])
+    for t in tensors:
+        if t.dtype == torch.float64:
+            return True
+    return False
 
 
 def like_wanted(tensors: tuple[Tensor, ...], needs: list[bool]) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ from compvae_fast.ops.correlated_normal_log_prob import OPERATION
 def forward(*arguments):
     *values, save = arguments
     w, mu, logvar, rho_logits, offsets, lengths, coupling = values
-    described = OPERATION.describe(**OPERATION.named(values), save=save)
+    described = OPERATION.describe(values, save)
     density, stats = native.outputs(described, values[0].device)
     sets = native.Sets(w.shape, offsets, lengths)
     native.library().correlated_normal_log_prob_forward(

@@ -9,7 +9,7 @@ from compvae_fast.ops.correlated_normal_rsample import OPERATION
 def forward(*arguments):
     *values, save = arguments
     mu, logvar, rho_logits, offsets, lengths, seed, set_index, part_start, coupling, with_log_prob = values
-    described = OPERATION.describe(**OPERATION.named(values), save=save)
+    described = OPERATION.describe(values, save)
     w, log_q, stats = native.outputs(described, values[0].device)
     sets = native.Sets(mu.shape, offsets, lengths, set_index, part_start, seed)
     native.library().correlated_normal_rsample_forward(

@@ -7,7 +7,7 @@ from compvae_fast.ops.multiset_kl import OPERATION
 def forward(*arguments):
     *values, save = arguments
     mu_q, logvar_q, rho_logits, mu_p, logvar_p, offsets, lengths, coupling = values
-    described = OPERATION.describe(**OPERATION.named(values), save=save)
+    described = OPERATION.describe(values, save)
     kl, stats = native.outputs(described, values[0].device)
     sets = native.Sets(mu_q.shape, offsets, lengths)
     native.library().multiset_kl_forward(

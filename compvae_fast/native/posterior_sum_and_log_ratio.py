@@ -7,7 +7,7 @@ from compvae_fast.ops.posterior_sum_and_log_ratio import OPERATION
 def forward(*arguments):
     *values, save = arguments
     mu_q, logvar_q, rho_logits, mu_p, logvar_p, offsets, lengths, seed, set_index, part_start, coupling, _ = values
-    described = OPERATION.describe(**OPERATION.named(values), save=save)
+    described = OPERATION.describe(values, save)
     w_sum, ratio, stats = native.outputs(described, values[0].device)
     sets = native.Sets(mu_q.shape, offsets, lengths, set_index, part_start, seed)
     native.library().posterior_sum_and_log_ratio_forward(

@@ -7,7 +7,7 @@ from compvae_fast.ops.product_of_experts import OPERATION
 def forward(*arguments):
     *values, save = arguments
     mu, logvar, offsets, lengths, mask, prior = values
-    described = OPERATION.describe(**OPERATION.named(values), save=save)
+    described = OPERATION.describe(values, save)
     mean, total, stats = native.outputs(described, values[0].device)
     sets = native.Sets(mu.shape, offsets, lengths)
     mask = None if mask is None else mask.contiguous()

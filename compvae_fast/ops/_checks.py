@@ -32,7 +32,7 @@ def is_tensor(name: str, value) -> None:
 
 RULES = _Rules(Tensor, "a torch.Tensor", FLOATS, (torch.int64, torch.int32), torch.bool)
 
-one_of, is_flag, coupling = _rules.one_of, _rules.is_flag, _rules.coupling
+one_of, is_flag, coupling, noise_width = _rules.one_of, _rules.is_flag, _rules.coupling, _rules.noise_width
 has_sets, has_shape, same_dtype = _rules.has_sets, _rules.has_shape, _rules.same_dtype
 
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -50,7 +50,7 @@ def plainness(values: tuple) -> Plainness:
     """What tensors among other values are; not for code that is being compiled."""
     native = _loading.load()[0]
     if native is not None:
-        return _PLAINNESS[native.plainness(values, _PLAIN)]
+        return _PLAINNESS[native.plainness(_PLAIN, *values)]
     tensors = [v for v in values if isinstance(v, Tensor)]
     if any([_is_wrapped(t) for t in tensors]):
         return Plainness.WRAPPED
@@ -71,7 +71,7 @@ def plainly_alike(tensors: dict[str, Tensor]) -> bool:
     False tells nothing: so it is in code that is being compiled and where there is no native module.
     """
     native = None if torch.compiler.is_compiling() else _loading.load()[0]
-    return native is not None and native.alike(tuple(tensors.values()), _PLAIN)
+    return native is not None and native.alike(_PLAIN, *tensors.values())
 
 
 def alike(tensors: dict[str, Tensor], *sides: tuple[str, ...]) -> None:
@@ -107,15 +107,11 @@ def seed_tensor(seed, device: torch.device) -> Tensor:
             raise ValueError(f"seed: expected device {device} like the inputs, got {seed.device}")
         return seed
     number = _rules.seed_number(seed, "None, an int or a 0-d int64 tensor")
-    return torch.full((), number, dtype=torch.int64, device=device)
+    return torch.scalar_tensor(number, dtype=torch.int64, device=device)
 
 
 def layout_values(rows: int, slots: int | None, offsets: Tensor | None, lengths: Tensor | None) -> None:
     _rules.layout_values(rows, slots, _values(offsets), _values(lengths))
-
-
-def width_of_noise(like: Tensor) -> None:
-    _rules.noise_values(0, like.shape[-1], None, None)
 
 
 def noise_values(sizes_at_most: int, width: int, set_index: Tensor | None, part_start: Tensor | None) -> None:

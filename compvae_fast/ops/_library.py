@@ -56,7 +56,10 @@ def parts(*names: str) -> tuple[Argument, ...]:
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
     """float64 where an input is, else float32."""
-    return torch.float64 if any([t.dtype == torch.float64 for t in tensors]) else torch.float32
+    for t in tensors:
+        if t.dtype == torch.float64:
+            return torch.float64
+    return torch.float32
 
 
 def wide_dtype(t: Tensor) -> torch.dtype:
@@ -69,8 +72,8 @@ class Operation:
     """What the package knows about one operation.
 
     inputs: the differentiable arguments; arguments: the others, tensors first; outputs: the kinds of what it returns;
-    saved: the kinds of what it leaves for the backward pass beside the inputs; describe(**arguments, save=) gives
-    (shape, dtype) of each output and each saved tensor; check_values(**arguments) looks at values of index tensors
+    saved: the kinds of what it leaves for the backward pass beside the inputs; describe(values of all arguments, save)
+    gives (shape, dtype) of each output and each saved tensor; check_values(**arguments) looks at values of index tensors
     on the CPU, before any memory is touched.
     """
 
@@ -230,7 +233,7 @@ def _register(operation: Operation) -> None:
         *values, save, _ = arguments
         device = values[0].device
         return _as_results([torch.empty(shape, dtype=dtype, device=device)
-                            for shape, dtype in operation.describe(**operation.named(values), save=save)])
+                            for shape, dtype in operation.describe(values, save)])
 
     def fake_backward(*arguments):
         values = arguments[count_out : count_out + len(operation.inputs)]
@@ -371,7 +374,7 @@ def _reference_forward(operation: Operation, values, save: bool) -> tuple[Tensor
     named = operation.named(values)
     function = getattr(backends.implementation("reference", operation.name), operation.name)
     outputs = _as_tuple(function(**named))
-    described = operation.describe(**operation.named(values), save=save)
+    described = operation.describe(values, save)
     # The reference saves nothing; NaN meets a backend that would read it.
     left = (torch.full(shape, math.nan, dtype=dtype, device=values[0].device)
             for shape, dtype in described[len(outputs):])

@@ -17,7 +17,7 @@ def likelihood(name: str, spread: str) -> _library.Operation:
         arguments=(),
         outputs=("set",),
         saved=(),
-        describe=lambda *, x, **_: [((x.shape[0],), _library.wide_dtype(x))],
+        describe=lambda values, save: [((values[0].shape[0],), _library.wide_dtype(values[0]))],
     )
 
 

@@ -32,7 +32,7 @@ def noise_of_sets(
     like: Tensor, count: int, seed: int | Tensor | None, set_index: Tensor | None, part_start: Tensor | None
 ) -> Tensor:
     """Checks what tells the noise of a draw; gives the seed as a tensor."""
-    _checks.width_of_noise(like)
+    _checks.noise_width(like.shape[-1])
     _checks.per_set_index("set_index", set_index, count, like)
     _checks.per_set_index("part_start", part_start, count, like)
     return _checks.seed_tensor(seed, like.device)

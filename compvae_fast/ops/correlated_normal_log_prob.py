@@ -12,7 +12,8 @@ from compvae_fast.ops._sets import count_of, layout_check, parts_of_sets
 _STATS = 4
 
 
-def _describe(*, mu, offsets, save, **_):
+def _describe(values, save):
+    _, mu, _, _, offsets, *_ = values
     sets = count_of(mu, offsets)
     return [((sets,), _library.wide_dtype(mu)), ((_STATS, sets, mu.shape[-1]) if save else (0,), torch.float64)]
 

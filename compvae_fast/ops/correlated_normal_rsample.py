@@ -11,7 +11,8 @@ from compvae_fast.ops._sets import count_of, layout_check, noise_of_sets, parts_
 _STATS = 6
 
 
-def _describe(*, mu, offsets, with_log_prob, save, **_):
+def _describe(values, save):
+    mu, _, _, offsets, *_, with_log_prob = values
     sets, width = count_of(mu, offsets), mu.shape[-1]
     return [(mu.shape, mu.dtype), ((sets if with_log_prob else 0,), _library.wide_dtype(mu)),
             ((_STATS, sets, width) if save else (0,), _library.compute_dtype(mu))]

@@ -14,7 +14,7 @@ OPERATION = _library.Operation(
     arguments=(),
     outputs=("set",),
     saved=(),
-    describe=lambda *, mu_q, **_: [((mu_q.shape[0],), _library.wide_dtype(mu_q))],
+    describe=lambda values, save: [((values[0].shape[0],), _library.wide_dtype(values[0]))],
 )
 
 

@@ -11,7 +11,8 @@ from compvae_fast.ops._sets import POSTERIOR, PRIOR, count_of, layout_check, par
 _STATS = {"unit": 6, "scaled": 9}
 
 
-def _describe(*, mu_q, logvar_p, offsets, coupling, save, **_):
+def _describe(values, save):
+    mu_q, _, _, _, logvar_p, offsets, _, coupling = values
     sets = count_of(mu_q, offsets)
     return [((sets,), _library.wide_dtype(mu_q)),
             ((_STATS[coupling], sets, mu_q.shape[-1]) if save else (0,), _library.compute_dtype(mu_q, logvar_p))]

@@ -11,7 +11,8 @@ from compvae_fast.ops._sets import POSTERIOR, PRIOR, count_of, layout_check, noi
 _STATS = {"unit": 10, "scaled": 11}
 
 
-def _describe(*, mu_q, logvar_q, logvar_p, offsets, coupling, save, **_):
+def _describe(values, save):
+    mu_q, _, _, _, logvar_p, offsets, *_, coupling = values
     sets, width = count_of(mu_q, offsets), mu_q.shape[-1]
     wide = _library.wide_dtype(mu_q)
     return [((sets, width), wide), ((sets,), wide),

@@ -20,7 +20,8 @@ def _count(labels: Tensor | None, counts: Tensor | None, offsets: Tensor | None)
     return count_of(labels, offsets)
 
 
-def _describe(*, mu_table, labels, counts, offsets, collapse, save, **_):
+def _describe(values, save):
+    mu_table, _, labels, counts, offsets, *_, collapse = values
     sets, width = _count(labels, counts, offsets), mu_table.shape[1]
     # of a collapsed draw the backward pass needs d w~ / d variance, one row of [B, D]
     kept = (1, sets, width) if save and (collapse or labels is None) else (0,)

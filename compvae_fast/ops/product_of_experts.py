@@ -11,7 +11,8 @@ from compvae_fast.ops._sets import count_of, layout_check, parts_of_sets
 _STATS = 4
 
 
-def _describe(*, mu, offsets, save, **_):
+def _describe(values, save):
+    mu, _, offsets, *_ = values
     sets, width = count_of(mu, offsets), mu.shape[-1]
     return [((sets, width), mu.dtype), ((sets, width), mu.dtype),
             ((_STATS, sets, width) if save else (0,), _library.compute_dtype(mu))]

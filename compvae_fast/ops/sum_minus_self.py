@@ -14,7 +14,7 @@ OPERATION = _library.Operation(
     arguments=_library.SETS + tuple(_library.Argument(name, "text") for name in ("pre", "post", "reduce")),
     outputs=("part",),
     saved=(),
-    describe=lambda *, h, **_: [(h.shape, h.dtype)],
+    describe=lambda values, save: [(values[0].shape, values[0].dtype)],
     check_values=layout_check("h"),
 )
 

@@ -213,7 +213,7 @@ def as_matrix(t: Tensor) -> Tensor:
 def outputs_of(operation, values, save: bool) -> list[Tensor]:
     """Memory for what a registered operation returns and saves."""
     device = values[0].device
-    described = operation.describe(**operation.named(values), save=save)
+    described = operation.describe(values, save)
     return [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in described]
 
 
