@@ -127,13 +127,14 @@ def _tensors(arguments: tuple) -> Iterator[Tensor]:
 
 
 def queued(function: Callable) -> Callable:
-    """function(queue, *arguments) as one of the arguments, queued on the device of the tensors among them."""
+    """function(queue, *arguments) as one of the arguments, queued on the device of the tensors among them; what it calls
+    of the native module are the CUDA module's functions."""
 
     @functools.wraps(function)
     def on_device(*arguments):
         device = next(_tensors(arguments)).device
         with queue_on(device) as queue:
-            return function(queue, *arguments)
+            return native.served_by(_Functions(queue=queue), function)(queue, *arguments)
 
     return on_device
 
@@ -143,6 +144,6 @@ def adapted(operation: str, *names: str) -> list[Callable]:
     adapter = importlib.import_module(f"compvae_fast.native.{operation}")
 
     def over(function: Callable) -> Callable:
-        return queued(lambda queue, *arguments: native.served_by(_Functions(queue=queue), function)(*arguments))
+        return queued(lambda _, *arguments: function(*arguments))
 
     return [over(getattr(adapter, name)) for name in names or ("forward", "backward")]

@@ -73,8 +73,8 @@ class Operation:
 
     inputs: the differentiable arguments; arguments: the others, tensors first; outputs: the kinds of what it returns;
     saved: the kinds of what it leaves for the backward pass beside the inputs; describe(values of all arguments, save)
-    gives (shape, dtype) of each output and each saved tensor; check_values(**arguments) looks at values of index tensors
-    on the CPU, before any memory is touched.
+    gives (shape, dtype) of each output and each saved tensor; check_values(**arguments) looks at values of index
+    tensors on the CPU, before any memory is touched.
     """
 
     name: str

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -127,6 +130,24 @@ def test_the_native_module_describes_tensors_as_python_does(dtype, monkeypatch):
     base = torch.zeros(4, 5, 6, dtype=dtype)
     parts = (base, base[::2, :, 1::2], base.transpose(0, 2), base[1], base[:0], None, torch.nn.Parameter(base[:, 1]))
     sets = (base[:, 0], base[:, 0].t(), base[0, 0], base[:, 1, 2], base[:0, 0], None)
-    described = native.rows(*parts), native.per_set(*sets)
+    packed = [one if one is None else struct.unpack("qi4xqqq", one)
+              for one in (*native.rows(*parts), *native.per_set(*sets))]
+    monkeypatch.setattr(native, "_in_its_place", SimpleNamespace(get=object))
+    numbers = native.rows(*parts), native.per_set(*sets)
     monkeypatch.setattr(_loading, "load", lambda name="_native": (None, "for a test"))
-    assert described == (native.rows(*parts), native.per_set(*sets))
+    assert numbers == (native.rows(*parts), native.per_set(*sets))
+    assert packed == [one for ones in numbers for one in ones]
+
+
+@pytest.mark.parametrize("offsets", (None, torch.tensor([0, 2, 2, 4])))
+@pytest.mark.parametrize("seed", (None, torch.tensor(3), torch.arange(4)))
+def test_the_native_module_describes_sets_as_python_does(offsets, seed, monkeypatch):
+    index = torch.arange(8, dtype=torch.int32)[::2]
+    arguments = (torch.zeros((4, 5, 6) if offsets is None else (4, 6)).shape, offsets, None, index, index.long(), seed)
+    described = native.Sets(*arguments)
+    packed = struct.unpack("10qi4x", described.arguments)
+    monkeypatch.setattr(native, "_in_its_place", SimpleNamespace(get=object))
+    numbers = native.Sets(*arguments)
+    # the int32 index is converted to another tensor each time
+    assert packed[:5] + packed[6:] == numbers.arguments[:5] + numbers.arguments[6:]
+    assert (described.count, described.width) == packed[0:3:2] == ((4 if offsets is None else 3), 6)
