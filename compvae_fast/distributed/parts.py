@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from compvae_fast.distributed.joint import centred, finished_density, finished_parts, joined, joined_density
-from compvae_fast.distributed.shards import Door, kernels_of, opened
+from compvae_fast.distributed.shards import Door, as_in_memory, kernels_of, opened
 from compvae_fast.ops.correlated_normal_log_prob import OPERATION as DENSITY
 from compvae_fast.ops.correlated_normal_rsample import OPERATION as SAMPLE
 from compvae_fast.reference.shards import PARTS_STATE
@@ -102,6 +102,7 @@ class _Sample(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_w, grad_log_q):
         *inputs, stats = ctx.saved_tensors
+        grad_w, grad_log_q = as_in_memory(grad_w, grad_log_q)
         door, needs = ctx.door, list(ctx.needs_input_grad[:3])
         centre = centred(door.wire, ctx.kernels.centre(grad_w, tuple(inputs), door.shard, stats))
         gradients = ctx.kernels.backward(grad_w, grad_log_q, tuple(inputs), door.shard, stats, centre, needs)
@@ -125,7 +126,7 @@ class _Density(torch.autograd.Function):
     def backward(ctx, gradient):
         *inputs, stats = ctx.saved_tensors
         needs = list(ctx.needs_input_grad[:4])
-        gradients = ctx.kernels.backward(gradient, tuple(inputs), ctx.shard, stats, needs)
+        gradients = ctx.kernels.backward(*as_in_memory(gradient), tuple(inputs), ctx.shard, stats, needs)
         return *(gradient if need else None for gradient, need in zip(gradients, needs)), None
 
 

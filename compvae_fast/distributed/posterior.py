@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from compvae_fast.distributed.joint import finished_posterior, joined
-from compvae_fast.distributed.shards import Door, kernels_of, opened
+from compvae_fast.distributed.shards import Door, as_in_memory, kernels_of, opened
 from compvae_fast.ops._sets import POSTERIOR, PRIOR
 from compvae_fast.ops.posterior_sum_and_kl import OPERATION
 from compvae_fast.reference.shards import POSTERIOR_STATE
@@ -74,5 +74,5 @@ class _PosteriorSum(torch.autograd.Function):
     def backward(ctx, grad_w, grad_kl):
         *inputs, stats = ctx.saved_tensors
         needs = list(ctx.needs_input_grad[:5])
-        gradients = ctx.kernels.backward(grad_w, grad_kl, tuple(inputs), ctx.shard, stats, needs)
+        gradients = ctx.kernels.backward(*as_in_memory(grad_w, grad_kl), tuple(inputs), ctx.shard, stats, needs)
         return *(gradient if need else None for gradient, need in zip(gradients, needs)), None

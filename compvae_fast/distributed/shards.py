@@ -88,6 +88,8 @@ def opened(
             raise problem
         _checks.coupling(coupling)
         tensors, _, count, _ = parts_of_sets(tensors, offsets, lengths, *sides)
+        tensors = dict(zip(tensors, as_in_memory(*tensors.values())))
+        offsets, lengths, set_index, part_start = as_in_memory(offsets, lengths, set_index, part_start)
         first = next(iter(tensors.values()))
         own = _sizes(first, offsets, lengths)
         _check_layout(first, offsets, lengths)
@@ -117,6 +119,11 @@ def opened(
         starts = starts + part_start
     shard = Shard(offsets, lengths, coupling, drawn, set_index, starts, sizes.sum(0))
     return Door(tensors, wire, sizes, shard, mesh)
+
+
+def as_in_memory(*tensors: Any) -> tuple:
+    """Tensors whose memory, which kernels read, holds their numbers and not the negatives; anything else as it is."""
+    return tuple(t.resolve_neg() if isinstance(t, Tensor) else t for t in tensors)
 
 
 def kernels_of(operation: Operation, of_shards: str, inputs: tuple[Tensor, ...], shard: Shard) -> ModuleType:

@@ -59,10 +59,12 @@ def close(found, expected, tolerance: float, name: str) -> None:
 
 
 def compare(groups, rank: int, operation: str, names: list[str], ranks: int, dtype: str = "float64", width: int = 70,
-            extreme: bool = False, backend: str | None = None, gathered: int = joint.GATHERED, **options) -> dict:
+            extreme: bool = False, backend: str | None = None, gathered: int = joint.GATHERED,
+            negated: bool = False, **options) -> dict:
     """Values and gradients of an operation on shards against the same on whole sets.
 
-    gathered: states of so many bytes are sent to every rank.
+    gathered: states of so many bytes are sent to every rank. negated: the memory of inputs, and of the gradients of
+    outputs, holds the negatives of their numbers.
     """
     if rank >= ranks:
         return {}
@@ -82,11 +84,13 @@ def compare(groups, rank: int, operation: str, names: list[str], ranks: int, dty
     shard = {name: value[rows].clone().requires_grad_() for name, value in whole.items()}
     with _chosen(backend), mock.patch.object(joint, "GATHERED", gathered):
         with distributed.traffic() as sent:
+            inputs = [torch._neg_view(-value) if negated else value for value in shard.values()]
             found = _tuple(getattr(distributed, operation)(
-                *shard.values(), group=groups[ranks], offsets=own_offsets, **options))
+                *inputs, group=groups[ranks], offsets=own_offsets, **options))
             of_parts = [other.dim() == 2 and len(other) == offsets[-1] for other in expected]  # N is none of 3 sets
             mine = [weight[rows] if of_part else weight for weight, of_part in zip(weights, of_parts)]
-            sum((out * weight).sum() for out, weight in zip(found, mine)).backward()
+            sum((torch._neg_view(out) * -weight if negated else out * weight).sum()
+                for out, weight in zip(found, mine)).backward()
     for i, (out, other, of_part) in enumerate(zip(found, expected, of_parts)):
         close(out, other[rows] if of_part else other, tolerance, f"output {i}")
     all_of_them = torch.stack([leaf.grad.double().norm() for leaf in leaves.values()]).norm().item()

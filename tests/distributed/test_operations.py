@@ -32,6 +32,10 @@ def test_posterior_sum_and_kl(pool, ranks, coupling):
         ("sum_minus_self", ["h"], {"post": "tanh", "reduce": "mean"}),
         ("sum_minus_self", ["h"], {"pre": "elu", "dtype": "float32"}),
         ("sum_minus_self", ["h"], {"dtype": "bfloat16"}),
+        ("correlated_normal_rsample", PARTS, {"coupling": "scaled", "with_log_prob": True, "negated": True}),
+        ("correlated_normal_log_prob", ["w", *PARTS], {"coupling": "unit", "negated": True}),
+        ("sum_minus_self", ["h"], {"pre": "elu", "negated": True}),
+        ("posterior_sum_and_kl", POSTERIOR, {"coupling": "scaled", "negated": True}),
     ],
 )
 def test_operations_on_parts(pool, ranks, operation, names, options):
