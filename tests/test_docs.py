@@ -1,6 +1,7 @@
 """The documents' examples run, their links lead somewhere, and the files that they name are there."""
 
 import doctest
+import os
 import re
 import subprocess
 import sys
@@ -50,7 +51,9 @@ def test_the_site_is_built(tmp_path):
     for package in ("pdoc", "pyro"):
         pytest.importorskip(package, reason=f"{package} is not installed")
     site = tmp_path / "site"
-    done = subprocess.run([sys.executable, ROOT / "docs/build.py", site], capture_output=True, text=True, cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, ROOT / "docs/build.py", site], env=environment, capture_output=True,
+                          text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     pages = {path.name for path in site.glob("*.html")}
     assert pages == {"index.html", *(path.with_suffix(".html").name for path in DOCS)}
