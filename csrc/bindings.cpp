@@ -73,7 +73,7 @@ PYBIND11_MODULE(_native, m) {
 
     // Operations on the posterior: one output for each part or set, one number for each set; and their gradients.
 #define COMPVAE_POSTERIOR_FORWARD(operation)                                                                           \
-    m.def(#operation, [](py::handle sets, py::tuple in, py::object out, py::object number, int64_t stats,               \
+    m.def(#operation, [](py::handle sets, py::tuple in, py::object out, py::object number, int64_t stats,              \
                          int coupling, bool float64) {                                                                 \
         const Sets s = sets_of(sets);                                                                                  \
         const Posterior p = posterior(in);                                                                             \
@@ -83,7 +83,7 @@ PYBIND11_MODULE(_native, m) {
         });                                                                                                            \
     })
 #define COMPVAE_POSTERIOR_BACKWARD(operation, ...)                                                                     \
-    m.def(#operation, [](py::handle sets, py::tuple in, py::object grad_out, py::object grad_number, int64_t stats,     \
+    m.def(#operation, [](py::handle sets, py::tuple in, py::object grad_out, py::object grad_number, int64_t stats,    \
                          py::tuple grad, int coupling, bool float64, bool path) {                                      \
         const Sets s = sets_of(sets);                                                                                  \
         const Posterior p = posterior(in), g = posterior(grad);                                                        \
@@ -251,13 +251,14 @@ PYBIND11_MODULE(_native, m) {
 
     // Sums over the rows of [B, M] tensors.
 #define COMPVAE_BIND_SUM_OF_TERMS(operation)                                                                           \
-    m.def(#operation "_forward", [](py::handle sets, py::tuple in, py::object out, bool float64) {                      \
+    m.def(#operation "_forward", [](py::handle sets, py::tuple in, py::object out, bool float64) {                     \
         const Sets s = sets_of(sets);                                                                                  \
         const std::vector<Tensor> i = tensors(in);                                                                     \
         const Tensor o = tensor(out);                                                                                  \
         released([&] { kernels().operation##_forward(s, i.data(), o, scratch_for(s).get(), float64); });               \
     });                                                                                                                \
-    m.def(#operation "_backward", [](py::handle sets, py::tuple in, py::object grad_out, py::tuple grad, bool float64) { \
+    m.def(#operation "_backward", [](py::handle sets, py::tuple in, py::object grad_out, py::tuple grad,               \
+                                     bool float64) {                                                                   \
         const Sets s = sets_of(sets);                                                                                  \
         const std::vector<Tensor> i = tensors(in), g = tensors(grad);                                                  \
         const Tensor o = tensor(grad_out);                                                                             \
