@@ -120,11 +120,14 @@ class Sets:
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """torch.empty; large ones in huge pages, larger ones in memory that earlier results have had."""
-    size = math.prod(shape) * dtype.itemsize
-    if size >= MAPPED and device.type == "cpu":
+    count = math.prod(shape)
+    if count < LARGE // 8 or device.type != "cpu":
+        return torch.empty(*shape, dtype=dtype, device=device)  # which takes numbers faster than a tuple of them
+    size = count * dtype.itemsize
+    if size >= MAPPED:
         return mapped_empty(tuple(shape), dtype)
-    t = torch.empty(*shape, dtype=dtype, device=device)  # which takes numbers faster than a tuple of them
-    if size >= LARGE and device.type == "cpu":
+    t = torch.empty(*shape, dtype=dtype, device=device)
+    if size >= LARGE:
         advise_huge_pages(t)
     return t
 

@@ -151,7 +151,7 @@ class Operation:
 
 def _chosen(operation: Operation, values: Sequence) -> str:
     """The backend for a call."""
-    device = values[0].device.type
+    device = "cpu" if values[0].is_cpu else values[0].device.type
     return backends.resolve(operation.name, device, shapes_of(operation, values) if device == "cuda" else "")
 
 
