@@ -127,8 +127,8 @@ def _tensors(arguments: tuple) -> Iterator[Tensor]:
 
 
 def queued(function: Callable) -> Callable:
-    """function(queue, *arguments) as one of the arguments, queued on the device of the tensors among them; what it calls
-    of the native module are the CUDA module's functions."""
+    """function(queue, *arguments) as one of the arguments, queued on the device of the tensors among them; what it
+    calls of the native module are the CUDA module's functions."""
 
     @functools.wraps(function)
     def on_device(*arguments):
