@@ -76,7 +76,7 @@ class Sample {
         const int64_t left = sets.size(place.set) - part, row = sets.row(place.set) + part;
         const int n = int(left < CHUNK ? left : CHUNK);
         mu_.stage(in.mu_q, place.set, row, n, place.coordinate, place.width, next);
-        out_.stage(w, place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
+        out_.stage(w, place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets, w));
         for (int column = 0; column < place.width; column += Simd<T>::N) {
             const PartColumn<T, C> set(stats, column);
             const auto draw = [&](int k, V rho, V sigma) COMPVAE_INLINE_LAMBDA {
@@ -177,6 +177,7 @@ class SampleGradient {
         const int64_t size = sets.size(places->set);
         g_density_ = read_value<T>(grad_log_density, places->set);
         const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits};
+        const bool streamed = is_streamed<T>(sets, outputs);
         for (int64_t part = 0; part < size; part += CHUNK)
             for (int b = 0; b < count; ++b) {
                 const Place& place = places[b];
@@ -185,7 +186,7 @@ class SampleGradient {
                 noise_.prepare(sets, place);
                 noise_.draw(part, n);
                 for (int i = 0; i < 3; ++i)
-                    out_[i].stage(*outputs[i], place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
+                    out_[i].stage(*outputs[i], place.set, row, n, place.coordinate, place.width, streamed);
                 for (int column = 0; column < place.width; column += N) {
                     if (has_kept)
                         write<true>(blocks_[b], column, n, b, part);

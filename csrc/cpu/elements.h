@@ -72,6 +72,7 @@ void gradient_of_terms(const Sets& sets, const Tensor* in, const Tensor& grad_ou
         InputRows<T, 1, BLOCK> rows[INPUTS];
         OutputRows<T, 1, BLOCK> out[INPUTS];
     };
+    const bool streamed = is_streamed<T>(sets, sets.count * INPUTS);
     for_each_segment<Worker>(sets, [&](Worker& worker, int64_t set, int64_t first, int64_t end, int64_t) {
         const T g = read_value<T>(grad_out, set);
         for (int64_t c = first; c < end; c += BLOCK) {
@@ -79,7 +80,7 @@ void gradient_of_terms(const Sets& sets, const Tensor* in, const Tensor& grad_ou
             COMPVAE_UNROLL
             for (int i = 0; i < INPUTS; ++i) {
                 worker.rows[i].stage(in[i], set, 0, 1, c, width);
-                worker.out[i].stage(grad[i], set, 0, 1, c, width, is_streamed<T>(sets, sets.count));
+                worker.out[i].stage(grad[i], set, 0, 1, c, width, streamed);
             }
             for (int column = 0; column < width; column += N) {
                 V x[INPUTS], d[INPUTS];

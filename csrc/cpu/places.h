@@ -27,15 +27,23 @@ inline Next next_of(const Sets& sets, const Place& place, int n, int64_t size) {
     return next_of(sets, place, n, size, place.coordinate, 0);
 }
 
-// Whether so many rows are better written past the caches.
+// Whether so many rows, all that a call writes of a kind, are better written past the caches.
 template <class T>
 inline bool is_streamed(const Sets& sets, int64_t rows) {
     return rows * sets.width * int64_t(sizeof(T)) >= int64_t(8) << 20;
 }
-// The same for an output with a row for each part.
+// The same for outputs with a row for each part, of which some may be absent.
+template <class T, size_t COUNT>
+inline bool is_streamed(const Sets& sets, const Tensor* const (&outputs)[COUNT]) {
+    int64_t rows = 0;
+    for (const Tensor* t : outputs)
+        if (t->data) rows += sets.offsets ? sets.offsets[sets.count] : sets.count * sets.parts;
+    return is_streamed<T>(sets, rows);
+}
 template <class T>
-inline bool is_streamed(const Sets& sets) {
-    return is_streamed<T>(sets, sets.offsets ? sets.offsets[sets.count] : sets.count * sets.parts);
+inline bool is_streamed(const Sets& sets, const Tensor& output) {
+    const Tensor* outputs[] = {&output};
+    return is_streamed<T>(sets, outputs);
 }
 
 inline int64_t blocks_of(int64_t width) { return (width + BLOCK - 1) / BLOCK; }

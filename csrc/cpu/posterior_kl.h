@@ -79,9 +79,10 @@ class PosteriorKlGradient {
         const int64_t row = sets.row(place.set) + part;
         const Tensor* inputs[] = {&in.mu_q, &in.logvar_q, &in.rho_logits, &in.mu_p, &in.logvar_p};
         const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
+        const bool streamed = is_streamed<T>(sets, outputs);
         for (int i = 0; i < 5; ++i) {
             in_[i].stage(*inputs[i], place.set, row, n, place.coordinate, place.width, next);
-            out_[i].stage(*outputs[i], place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
+            out_[i].stage(*outputs[i], place.set, row, n, place.coordinate, place.width, streamed);
         }
         if constexpr (DRAW) {
             noise_.prepare(sets, place);

@@ -126,7 +126,7 @@ class LogRatioGradient {
                 }
                 for (int i = 0; i < 5; ++i)
                     out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width,
-                                  is_streamed<T>(sets));
+                                  is_streamed<T>(sets, outputs));
                 for (int column = 0; column < place.width; column += N)
                     kept_.keeps() ? write<true>(column, n, part) : write<false>(column, n, part);
                 for (int i = 0; i < 5; ++i)

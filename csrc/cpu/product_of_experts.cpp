@@ -43,9 +43,11 @@ class Product {
         read_stats(stats, STATS, sets, place, stats_);
         read_block(grad_mean, place, grad_mean_);
         read_block(grad_logvar, place, grad_logvar_);
+        const Tensor* outputs[] = {&to_mu, &to_logvar};
+        const bool streamed = is_streamed<T>(sets, outputs);
         over_set(sets, place, in, [&](const bool* there, int64_t row, int n) {
-            out_[0].stage(to_mu, place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
-            out_[1].stage(to_logvar, place.set, row, n, place.coordinate, place.width, is_streamed<T>(sets));
+            out_[0].stage(to_mu, place.set, row, n, place.coordinate, place.width, streamed);
+            out_[1].stage(to_logvar, place.set, row, n, place.coordinate, place.width, streamed);
             for (int column = 0; column < place.width; column += N) differentiate_chunk(column, n, there);
             out_[0].finish(to_mu, place.set, row, n, place.coordinate, place.width);
             out_[1].finish(to_logvar, place.set, row, n, place.coordinate, place.width);

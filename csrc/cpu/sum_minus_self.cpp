@@ -100,7 +100,7 @@ class Aggregation {
 
   public:
     void forward(const Sets& sets, const Place& place, const Tensor& h, const Tensor& out, Aggregate how) {
-        begin(sets, place, how, is_streamed<T>(sets));
+        begin(sets, place, how, is_streamed<T>(sets, out));
         if (!is_whole())
             over_set(sets, place, h, [&](int column, int n, int64_t chunk) {
                 V v[CHUNK];
@@ -124,7 +124,7 @@ class Aggregation {
     // The gradient of h is pre'(h_j) sum over i != j of the upstream gradient of the sums.
     void backward(const Sets& sets, const Place& place, const Tensor& h, const Tensor& grad_out, const Tensor& grad_h,
                   Aggregate how) {
-        begin(sets, place, how, is_streamed<T>(sets));
+        begin(sets, place, how, is_streamed<T>(sets, grad_h));
         if (!is_whole() && how.tanh)
             over_set(sets, place, h, [&](int column, int n, int64_t chunk) {
                 V v[CHUNK];
