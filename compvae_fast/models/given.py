@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data import Problem
 from ..nn import Sets
+from ..nn.opaque import opaque
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,8 @@ class Given:
         if labels.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"labels: expected int32 or int64, got {labels.dtype}")
         sets = sets or Sets.of(labels, offsets, lengths)
-        internal = labels.long() - first_label
-        if sets.mask is not None:
-            internal = torch.where(sets.mask, internal, 0)
-        if always or labels.device.type == "cpu":
-            wrong = (internal < 0) | (internal >= num_labels)
-            if wrong.any():
-                raise IndexError(
-                    f"labels: expected values in {first_label}..{first_label + num_labels - 1}, "
-                    f"got {int(labels[wrong][0])}"
-                )
+        count = _checked_from_zero if always or labels.device.type == "cpu" else _from_zero
+        internal = count(labels, sets.mask, first_label, num_labels)
         problem.check(features, context)
         if features is not None:
             _check("features", features, (*labels.shape, problem.features))
@@ -69,6 +62,23 @@ class Given:
                 features = torch.where(sets.mask.unsqueeze(-1), features, 0)
         check_context(problem, context, sets.batch)
         return cls(internal, sets, features, context)
+
+
+def _from_zero(labels: Tensor, mask: Tensor | None, first_label: int, num_labels: int) -> Tensor:
+    """Labels that count from 0, int64; 0 where the mask is False."""
+    internal = labels.long() - first_label
+    return internal if mask is None else torch.where(mask, internal, 0)
+
+
+@opaque(lambda labels, mask, first_label, num_labels: torch.empty_like(labels, dtype=torch.int64))
+def _checked_from_zero(labels: Tensor, mask: Tensor | None, first_label: int, num_labels: int) -> Tensor:
+    """The same. Raises IndexError for a label that is none of ``num_labels``."""
+    internal = _from_zero(labels, mask, first_label, num_labels)
+    wrong = (internal < 0) | (internal >= num_labels)
+    if wrong.any():
+        last = first_label + num_labels - 1
+        raise IndexError(f"labels: expected values in {first_label}..{last}, got {int(labels[wrong][0])}")
+    return internal
 
 
 def check_context(problem: Problem, context: Tensor | None, batch: int) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import ops
+from .opaque import opaque
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,7 @@ class Sets:
             counts = torch.full((batch,), width, dtype=torch.int64, device=labels.device)
             return cls(batch, counts)
         _index_tensor("lengths", lengths, (batch,))
-        if lengths.device.type == "cpu" and batch and not (0 <= lengths.min() and lengths.max() <= width):
-            raise ValueError(f"lengths: expected values in 0..{width}, got {lengths.tolist()}")
-        counts = lengths.to(torch.int64)
+        counts = _counts_of_lengths(lengths, width) if lengths.device.type == "cpu" else lengths.to(torch.int64)
         mask = torch.arange(width, device=labels.device) < counts[:, None]
         return cls(batch, counts, lengths=lengths, mask=mask)
 
@@ -75,15 +74,9 @@ class Sets:
         if labels.dim() != 1:
             raise ValueError(f"labels: expected [N] beside offsets, got shape {list(labels.shape)}")
         _index_tensor("offsets", offsets, None)
-        counts = offsets.to(torch.int64).diff()
         total = labels.shape[0]
-        if offsets.device.type == "cpu":
-            values = offsets.tolist()
-            if values[0] != 0 or values[-1] != total or (counts < 0).any():
-                raise ValueError(
-                    f"offsets: expected to rise from 0 to {total}, the number of labels; "
-                    f"got {values if len(values) < 20 else values[:3] + ['...'] + values[-3:]}"
-                )
+        on_cpu = offsets.device.type == "cpu"
+        counts = _counts_of_offsets(offsets, total) if on_cpu else offsets.to(torch.int64).diff()
         batch = counts.shape[0]
         owner = torch.repeat_interleave(
             torch.arange(batch, device=counts.device), counts, output_size=total
@@ -142,6 +135,26 @@ def linear_of_both(weight: Tensor, bias: Tensor | None, own: Tensor, shared: Ten
     width = shared.shape[-1]
     per_set = F.linear(shared, weight[:, :width], bias)
     return F.linear(own, weight[:, width:]) + sets.to_parts(per_set)
+
+
+@opaque(lambda lengths, width: torch.empty_like(lengths, dtype=torch.int64))
+def _counts_of_lengths(lengths: Tensor, width: int) -> Tensor:
+    """The parts of each set, [B] int64. Raises ValueError where one has more than ``width`` of them."""
+    if len(lengths) and not (0 <= lengths.min() and lengths.max() <= width):
+        raise ValueError(f"lengths: expected values in 0..{width}, got {lengths.tolist()}")
+    return lengths.to(torch.int64, copy=True)
+
+
+@opaque(lambda offsets, total: offsets.new_empty(offsets.shape[0] - 1, dtype=torch.int64))
+def _counts_of_offsets(offsets: Tensor, total: int) -> Tensor:
+    """The parts of each set, [B] int64. Raises ValueError where they are not ``total`` in all."""
+    counts, values = offsets.to(torch.int64).diff(), offsets.tolist()
+    if values[0] != 0 or values[-1] != total or (counts < 0).any():
+        raise ValueError(
+            f"offsets: expected to rise from 0 to {total}, the number of labels; "
+            f"got {values if len(values) < 20 else values[:3] + ['...'] + values[-3:]}"
+        )
+    return counts
 
 
 def _index_tensor(name: str, tensor: Tensor, shape: tuple[int, ...] | None) -> None:

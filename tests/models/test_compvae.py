@@ -46,6 +46,24 @@ def test_losses_agree_in_every_layout(model):
         torch.testing.assert_close(one, other[:1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("layout", ["dense", "padded", "ragged"])
+def test_the_loss_is_one_graph_for_torch_compile(layout):
+    """With what it says of labels and layouts that do not fit."""
+    model = small("sines-small", hidden=16)
+    x = sines.wholes(LABELS, lengths=LENGTHS, seed=1)
+    labels, where = {"dense": (LABELS, {}), **layouts()}[layout]
+    compiled = torch.compile(model.loss, fullgraph=True, backend="aot_eager")
+    found, expected = (loss(x, labels, **where, seed=3).total for loss in (compiled, model.loss))
+    torch.testing.assert_close(found, expected)
+    wrong = labels.clone()
+    wrong.view(-1)[0] = 11
+    with pytest.raises(IndexError, match=r"^labels: expected values in 1\.\.10, got 11$"):
+        compiled(x, wrong, **where, seed=3)
+    for name, values in where.items():
+        with pytest.raises(ValueError, match=f"^{name}: expected"):
+            compiled(x, labels, **{name: values.flip(0) + 2}, seed=3)
+
+
 def test_terms_add_up_and_bits_are_nats_over_log_2(model):
     x = sines.wholes(LABELS, seed=1)
     losses = model.loss(x, LABELS, seed=3)
