@@ -163,22 +163,24 @@ def measured(
         "launched": functools.partial(advance, launched),
         "bare": bare_step(TrainingState(config), shape),
         "products": products_alone(counted.found, device),
-        "copy": functools.partial(target.copy_, source),
     }
-    if compiled and device.type == "cpu":  # on others steps are captured
-        calls["bare compiled"] = bare_step(TrainingState(config), shape, compiled=True)
     if device.type == "cuda":
         calls["captured"] = functools.partial(captured.advance, shape)
     with products(config):
         found = medians(calls, device, budget)
         parameters = sum(p.numel() for p in plain.model.parameters())
-        found["optimiser"] = OPTIMISER_BYTES * parameters / (2 * copied) * found.pop("copy")
+        # apart from the others, whose caches it would empty
+        copy = medians({"copy": functools.partial(target.copy_, source)}, device, budget)["copy"]
+        found["optimiser"] = OPTIMISER_BYTES * parameters / (2 * copied) * copy
     yield found
-    rivals = {"plain eager": bare_step(plain, shape)}
+    beside_products = {"plain eager": bare_step(plain, shape)}
+    if compiled and device.type == "cpu":  # on others steps are captured
+        beside_products["bare compiled"] = bare_step(TrainingState(config), shape, compiled=True)
     if compiled:
-        rivals["plain compiled"] = bare_step(TrainingState(config), shape, compiled=True)
-    for name, step in rivals.items():
-        with products(config), plain_operations():
+        beside_products["plain compiled"] = bare_step(TrainingState(config), shape, compiled=True)
+    for name, step in beside_products.items():
+        operations = plain_operations() if name.startswith("plain") else contextlib.nullcontext()
+        with products(config), operations:
             beside = medians({name: step, "again": calls["products"]}, device, budget)
         # the machine may have become faster or slower meanwhile
         found[name] = beside[name] * found["products"] / beside["again"]
