@@ -108,7 +108,7 @@ class Density {
         for (int64_t part = 0; part < size; part += CHUNK) {
             const int n = int(size - part < CHUNK ? size - part : CHUNK);
             if (staged) {
-                const Next next = next_of(sets, place, n, size);
+                const Next next = next_of(sets, place, part, n);
                 w_.stage(w, place.set, row + part, n, place.coordinate, place.width, next);
                 mu_.stage(in.mu_q, place.set, row + part, n, place.coordinate, place.width, next);
                 logvar_.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width, next);

@@ -56,7 +56,7 @@ class Sample {
         for (int64_t part = 0; part < size; part += CHUNK)
             for (int b = 0; b < count; ++b) {
                 const int n = int(size - part < CHUNK ? size - part : CHUNK);
-                const Next next = next_of(sets, places[b], n, size, places->coordinate, places[count - 1].coordinate + 1);
+                const Next next = next_of(sets, places[b], part, n, places->coordinate, places[count - 1].coordinate + 1);
                 const bool is_there = chunk_.recall(b, part);
                 if (!is_there) stage(sets, places[b], in, part, n, next);
                 write(sets, places[b], in, w, stats_[b], part, next, is_there);
@@ -204,7 +204,7 @@ class SampleGradient {
         const Place& place = places[b];
         const int64_t size = sets.size(place.set), row = sets.row(place.set) + part;
         const int n = int(size - part < CHUNK ? size - part : CHUNK);
-        const Next next = next_of(sets, place, n, size, places->coordinate, places[count - 1].coordinate + 1);
+        const Next next = next_of(sets, place, part, n, places->coordinate, places[count - 1].coordinate + 1);
         logvar_.stage(in.logvar_q, place.set, row, n, place.coordinate, place.width, next);
         logits_.stage(in.rho_logits, place.set, row, n, place.coordinate, place.width, next);
         upstream_.stage(grad_w, place.set, row, n, place.coordinate, place.width, next);

@@ -130,7 +130,7 @@ class SetSums {
         for (int64_t part = 0; part < parts; part += CHUNK)
             for (int b = 0; b < count; ++b) {
                 const int n = sums[b].chunk_of(part);
-                const Next next = next_of(sets, places[b], n, parts, first, end);
+                const Next next = next_of(sets, places[b], part, n, first, end);
                 sums[b].add(sets, places[b], in, part, next, chunk, b);
             }
     }

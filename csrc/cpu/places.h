@@ -14,17 +14,18 @@ struct Place {
     int width;                // coordinates in the block
 };
 
-// What is read after a chunk of n parts of a set of `size`: the set's next parts; where one chunk holds the set, the next
-// block's, or after the last block the next set's first. Where blocks from `first` to `end` go through the set together,
-// the next of them comes before the next parts.
-inline Next next_of(const Sets& sets, const Place& place, int n, int64_t size, int64_t first, int64_t end) {
-    if (place.coordinate + BLOCK < end) return {0, 0, BLOCK};
-    if (size > n) return {0, n, first - place.coordinate};
-    if (place.coordinate + BLOCK < sets.width) return {0, 0, BLOCK};
-    return {sets.offsets ? 0 : 1, sets.offsets ? size : 0, -place.coordinate};
+// What is read after the chunk of n parts from `part` on: the set's next parts; after its last ones the first parts of the
+// next block, or after the last block of the next set.
+inline Next next_of(const Sets& sets, const Place& place, int64_t part, int n) {
+    if (part + n < sets.size(place.set)) return {0, n, 0};
+    if (place.coordinate + BLOCK < sets.width) return {0, -part, BLOCK};
+    return {sets.offsets ? 0 : 1, sets.offsets ? n : -part, -place.coordinate};
 }
-inline Next next_of(const Sets& sets, const Place& place, int n, int64_t size) {
-    return next_of(sets, place, n, size, place.coordinate, 0);
+// Where blocks from `first` to `end` go through the set together, the next of them comes before the next parts. What
+// follows a set of several chunks is another thread's.
+inline Next next_of(const Sets& sets, const Place& place, int64_t part, int n, int64_t first, int64_t end) {
+    if (place.coordinate + BLOCK < end) return {0, 0, BLOCK};
+    return sets.size(place.set) > n ? Next{0, n, first - place.coordinate} : next_of(sets, place, part, n);
 }
 
 // Whether so many rows, all that a call writes of a kind, are better written past the caches.
@@ -65,7 +66,7 @@ inline void for_each_run(const Sets& sets, Body body, int most = ABREAST) {
     // A block of a small set takes about a microsecond, as waking a thread does.
     const int threads = int(units < sets.threads ? units : sets.threads);
     // Neighbouring blocks to one thread, which reads ahead; but where sets differ, all the work may be in a few blocks.
-    const int64_t share = sets.offsets || sets.lengths ? 1 : units / (threads * 64 + 1) + 1;
+    const int64_t share = sets.offsets || sets.lengths ? 1 : units / (threads * 16 + 1) + 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         Worker worker;

@@ -56,7 +56,7 @@ class PosteriorKlGradient {
         for (int64_t part = 0; part < size; part += CHUNK)
             for (int b = 0; b < count; ++b) {
                 const int n = int(size - part < CHUNK ? size - part : CHUNK);
-                write(sets, places[b], in, blocks_[b], grad, part, n, next_of(sets, places[b], n, size, first, end));
+                write(sets, places[b], in, blocks_[b], grad, part, n, next_of(sets, places[b], part, n, first, end));
             }
         const Tensor* outputs[] = {&grad.mu_q, &grad.logvar_q, &grad.rho_logits, &grad.mu_p, &grad.logvar_p};
         for (int b = 0; b < count; ++b)

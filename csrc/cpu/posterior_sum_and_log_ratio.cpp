@@ -31,7 +31,7 @@ class LogRatio {
         for (int64_t part = 0; part < size; part += CHUNK) {
             const int n = int(size - part < CHUNK ? size - part : CHUNK);
             const auto stage = [&](Rows<T>& rows, const Tensor& t) {
-                rows.stage(t, place.set, row + part, n, place.coordinate, place.width, next_of(sets, place, n, size));
+                rows.stage(t, place.set, row + part, n, place.coordinate, place.width, next_of(sets, place, part, n));
             };
             const bool has_factors = chunk_.recall(0, part);
             if (size > CHUNK) stage(chunk_.mu_q, in.mu_q);  // else it is still there from the first pass
@@ -116,7 +116,7 @@ class LogRatioGradient {
                 if (!writing || size > CHUNK) {
                     for (int i = 0; i < 5; ++i)
                         in_[i].stage(*inputs[i], place.set, row + part, n, place.coordinate, place.width,
-                                     next_of(sets, place, n, size));
+                                     next_of(sets, place, part, n));
                     if (!writing || !kept_.keeps()) noise_.draw(part, n, [](int) {}, kept_.rows(NOISES, 0, part));
                 }
                 noise_.use(kept_.rows(NOISES, 0, part));

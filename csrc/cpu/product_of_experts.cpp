@@ -69,7 +69,7 @@ class Product {
         const int64_t size = sets.size(place.set), row = sets.row(place.set);
         for (int64_t part = 0; part < size; part += EXPERTS) {
             const int n = int(size - part < EXPERTS ? size - part : EXPERTS);
-            const Next next = next_of(sets, place, n, size);
+            const Next next = next_of(sets, place, part, n);
             mu_.stage(in.mu, place.set, row + part, n, place.coordinate, place.width, next);
             logvar_.stage(in.logvar, place.set, row + part, n, place.coordinate, place.width, next);
             bool there[EXPERTS];

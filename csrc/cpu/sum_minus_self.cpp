@@ -79,20 +79,22 @@ class ChunkSums {
     }
 };
 
-// f(a few of the n values) for all; CHUNK is a multiple of FEW, and what is beyond n is of no account.
-constexpr int FEW = 4;
-template <class V, class F>
-COMPVAE_INLINE void in_groups(int n, V* values, F f) {
-    for (int k = 0; k < n; k += FEW) f(k, *reinterpret_cast<V(*)[FEW]>(values + k));
+constexpr int FEW = 4;  // neighbouring vectors of a row that are taken abreast
+
+// f(0) ... f(FEW - 1)
+template <class F>
+COMPVAE_INLINE void each(F f) {
+    abreast<FEW>(f);
+}
+// f(std::bool_constant<flag>)
+template <class F>
+COMPVAE_INLINE void by_flag(bool flag, F f) {
+    flag ? f(std::true_type()) : f(std::false_type());
 }
 
-template <class V>
-COMPVAE_INLINE V sum_of(int n, const V* values) {
-    V sum{};
-    for (int k = 0; k < n; ++k) sum += values[k];
-    return sum;
-}
-
+// One sweep over a chunk's rows leaves the values and, beside each, the sum of those before it; the next sweep goes the
+// other way, and adds up what comes after. Rows are taken whole, a few neighbouring vectors at a time: those of one
+// column may be a multiple of 4 KiB apart, which is one place in the first-level cache.
 template <class T>
 class Aggregation {
     using V = typename Simd<T>::V;
@@ -100,166 +102,213 @@ class Aggregation {
 
   public:
     void forward(const Sets& sets, const Place& place, const Tensor& h, const Tensor& out, Aggregate how) {
-        begin(sets, place, how, is_streamed<T>(sets, out));
-        if (!is_whole())
-            over_set(sets, place, h, [&](int column, int n, int64_t chunk) {
-                V v[CHUNK];
-                values(column, n, v);
-                keep(values_, column, n, chunk, v);
-                sums_.add(column, chunk, sum_of(n, v));
+        begin(sets, place, how);
+        if (!is_whole_)
+            over_set(sets, place, [&](const Chunk& c) {
+                stage(h_, h, sets, place, c);
+                each_group(place, [&](int column) {
+                    take_values<false>(c, column);
+                    add_sums(sums_, c, column);
+                });
             });
-        over_set(
-            sets, place, h,
-            [&](int column, int n, int64_t chunk) {
-                V v[CHUNK];
-                if (!recall(values_, column, n, chunk, v)) values(column, n, v);
-                others(sums_, column, n, chunk, v);
-                if (how_.tanh) in_groups(n, v, [](int, V(&few)[FEW]) { tanh(few); });
-                for (int k = 0; k < n; ++k) out_.put(k, column, v[k]);
-            },
-            &out);
+        over_set(sets, place, [&](const Chunk& c) {
+            if (!is_kept_) stage(h_, h, sets, place, c);
+            put_rows(out, sets, place, c, [&](int column) {
+                if (!is_kept_) take_values<false>(c, column);
+                by_flag(how.tanh, [&](auto tanh) { put_sums<tanh.value>(c, column); });
+            });
+        });
         zero_padding(sets, place, out);
     }
 
     // The gradient of h is pre'(h_j) sum over i != j of the upstream gradient of the sums.
     void backward(const Sets& sets, const Place& place, const Tensor& h, const Tensor& grad_out, const Tensor& grad_h,
                   Aggregate how) {
-        begin(sets, place, how, is_streamed<T>(sets, grad_h));
-        if (!is_whole() && how.tanh)
-            over_set(sets, place, h, [&](int column, int n, int64_t chunk) {
-                V v[CHUNK];
-                values(column, n, v);
-                keep(values_, column, n, chunk, v);
-                sums_.add(column, chunk, sum_of(n, v));
+        begin(sets, place, how);
+        const bool needs_h = how.elu || how.tanh;
+        if (!is_whole_ && how.tanh)
+            over_set(sets, place, [&](const Chunk& c) {
+                stage(h_, h, sets, place, c);
+                each_group(place, [&](int column) {
+                    take_values<true>(c, column);
+                    add_sums(sums_, c, column);
+                });
             });
-        if (!is_whole())
-            over_set(
-                sets, place, h,
-                [&](int column, int n, int64_t chunk) {
-                    V g[CHUNK];
-                    upstream(column, n, chunk, g);
-                    keep(upstreams_, column, n, chunk, g);
-                    upstream_sums_.add(column, chunk, sum_of(n, g));
-                },
-                nullptr, &grad_out);
-        over_set(
-            sets, place, h,
-            [&](int column, int n, int64_t chunk) {
-                V g[CHUNK];
-                if (!recall(upstreams_, column, n, chunk, g)) upstream(column, n, chunk, g);
-                others(upstream_sums_, column, n, chunk, g);
-                if (how_.elu)
-                    in_groups(n, g, [&](int k, V(&few)[FEW]) {
-                        V x[FEW];
-                        read(column, n, k, x);
-                        const FallingExponential<V, FEW> e(x);
-                        abreast<FEW>([&](int i) { few[i] = select<V>(x[i] > 0, few[i], few[i] * e.exp(i)); });
-                    });
-                for (int k = 0; k < n; ++k) out_.put(k, column, g[k]);
-            },
-            &grad_h, &grad_out);
+        const bool has_values = is_kept_ && how.tanh;
+        const auto stage_both = [&](const Chunk& c) {
+            if (needs_h && !has_values) stage(h_, h, sets, place, c);
+            stage(upstream_, grad_out, sets, place, c);
+        };
+        const auto take_both = [&](const Chunk& c, int column) {
+            if (needs_h && !has_values) take_values<true>(c, column);
+            by_flag(how.tanh, [&](auto tanh) { take_upstream<tanh.value>(c, column); });
+        };
+        if (!is_whole_)
+            over_set(sets, place, [&](const Chunk& c) {
+                stage_both(c);
+                each_group(place, [&](int column) {
+                    take_both(c, column);
+                    add_sums(upstream_sums_, c, column);
+                });
+            });
+        over_set(sets, place, [&](const Chunk& c) {
+            if (!is_kept_) stage_both(c);
+            put_rows(grad_h, sets, place, c, [&](int column) {
+                if (!is_kept_) take_both(c, column);
+                by_flag(how.elu, [&](auto elu) { put_gradient<elu.value>(c, column); });
+            });
+        });
         zero_padding(sets, place, grad_h);
     }
 
   private:
+    enum { VALUES, SUMS, SLOPES, KEPT };
+    struct Chunk {
+        int64_t part;
+        int n;
+        T *values, *sums, *slopes;  // n rows each: values, or upstream gradients in their place; sums; slopes of pre
+        T* total;
+    };
     Rows<T> h_, upstream_;
     Results<T> out_;
+    Kept<T, KEPT> kept_;
     ChunkSums<T> sums_, upstream_sums_;
     Aggregate how_;
-    int64_t size_ = 0, row_ = 0;
     T factor_ = 1;
-    bool streamed_ = false;
-    // What one pass has made for the next one, of sets of which the second-level cache holds it.
-    static constexpr int KEPT = 2048 / sizeof(T);  // parts
-    alignas(64) T values_[KEPT * BLOCK], upstreams_[KEPT * BLOCK];
+    bool is_whole_ = true;  // one chunk holds the set
+    bool is_kept_ = false;  // what one pass over its chunks has made is there in the next one
 
-    // One chunk holds the set.
-    bool is_whole() const { return size_ <= CHUNK; }
-    bool is_kept() const { return size_ > CHUNK && size_ <= KEPT; }
-    void keep(T* kept, int column, int n, int64_t chunk, const V* v) const {
-        if (is_kept())
-            for (int k = 0; k < n; ++k) store(kept + (chunk * CHUNK + k) * BLOCK + column, v[k]);
-    }
-    bool recall(const T* kept, int column, int n, int64_t chunk, V* v) const {
-        if (!is_kept()) return false;
-        for (int k = 0; k < n; ++k) v[k] = load<V>(kept + (chunk * CHUNK + k) * BLOCK + column);
-        return true;
-    }
-
-    void begin(const Sets& sets, const Place& place, Aggregate how, bool streamed) {
+    void begin(const Sets& sets, const Place& place, Aggregate how) {
+        const int64_t size = sets.size(place.set);
         how_ = how;
-        streamed_ = streamed;
-        size_ = sets.size(place.set);
-        row_ = sets.row(place.set);
-        factor_ = T(!how.mean ? 1 : size_ > 1 ? 1.0 / double(size_ - 1) : 0);
-        if (!is_whole()) {
-            sums_.clear();
-            upstream_sums_.clear();
-        }
+        factor_ = T(!how.mean ? 1 : size > 1 ? 1.0 / double(size - 1) : 0);
+        kept_.begin(size, 1);
+        is_whole_ = size <= CHUNK;
+        is_kept_ = !is_whole_ && kept_.keeps();
+        if (is_whole_) return;
+        sums_.clear();
+        upstream_sums_.clear();
     }
-    // f(column, n, chunk) for each chunk of n parts and each vector of columns, with the rows of h, and of grad_out where
-    // it is given, staged, and those of out to be written.
     template <class F>
-    void over_set(const Sets& sets, const Place& place, const Tensor& h, F f, const Tensor* out = nullptr,
-                  const Tensor* grad_out = nullptr) {
-        for (int64_t part = 0; part < size_; part += CHUNK) {
-            const int n = int(size_ - part < CHUNK ? size_ - part : CHUNK);
-            const Next next = next_of(sets, place, n, size_);
-            h_.stage(h, place.set, row_ + part, n, place.coordinate, place.width, next);
-            if (grad_out) upstream_.stage(*grad_out, place.set, row_ + part, n, place.coordinate, place.width, next);
-            if (out) out_.stage(*out, place.set, row_ + part, n, place.coordinate, place.width, streamed_);
-            for (int column = 0; column < place.width; column += N) f(column, n, part / CHUNK);
-            if (out) out_.finish(*out, place.set, row_ + part, n, place.coordinate, place.width);
-        }
+    void over_set(const Sets& sets, const Place& place, F f) const {
+        const int64_t size = sets.size(place.set);
+        for (int64_t part = 0; part < size; part += CHUNK)
+            f(Chunk{part, int(size - part < CHUNK ? size - part : CHUNK), kept_.rows(VALUES, 0, part),
+                    kept_.rows(SUMS, 0, part), kept_.rows(SLOPES, 0, part), kept_.row_of_chunk(0, part)});
     }
-    // Rows from k on of h; zeros beyond the n that are there.
-    COMPVAE_INLINE void read(int column, int n, int k, V (&x)[FEW]) const {
-        abreast<FEW>([&](int i) { x[i] = k + i < n ? load<V>(h_[k + i] + column) : V{}; });
+    template <class F>
+    static void each_group(const Place& place, F f) {
+        for (int column = 0; column < place.width; column += FEW * N) f(column);
     }
-    void values(int column, int n, V* v) const {
-        in_groups(n, v, [&](int k, V(&few)[FEW]) {
-            read(column, n, k, few);
-            for (int i = 0; i < FEW && k + i < n; ++i) h_.prefetch(k + i, column);
-            if (!how_.elu) return;
-            const FallingExponential<V, FEW> e(few);
-            abreast<FEW>([&](int i) { few[i] = select<V>(few[i] > 0, few[i], e.expm1(i)); });
+    void stage(Rows<T>& rows, const Tensor& t, const Sets& sets, const Place& place, const Chunk& c) const {
+        rows.stage(t, place.set, sets.row(place.set) + c.part, c.n, place.coordinate, place.width,
+                   next_of(sets, place, c.part, c.n));
+    }
+    template <class F>
+    void put_rows(const Tensor& t, const Sets& sets, const Place& place, const Chunk& c, F f) {
+        const int64_t row = sets.row(place.set) + c.part;
+        out_.stage(t, place.set, row, c.n, place.coordinate, place.width, is_streamed<T>(sets, t));
+        each_group(place, f);
+        out_.finish(t, place.set, row, c.n, place.coordinate, place.width);
+    }
+
+    static COMPVAE_INLINE T* at(T* rows, int k, int column, int i) { return rows + k * BLOCK + column + i * N; }
+    // Row k's values, and the sum of those before it, to which they are added.
+    static COMPVAE_INLINE void keep(const Chunk& c, int k, int column, const V (&values)[FEW], V (&sum)[FEW]) {
+        each([&](int i) COMPVAE_INLINE_LAMBDA {
+            store(at(c.values, k, column, i), values[i]);
+            store(at(c.sums, k, column, i), sum[i]);
+            sum[i] += values[i];
         });
     }
-    // In place, the sums, or means, of each one's others in the set.
-    void others(const ChunkSums<T>& sums, int column, int n, int64_t chunk, V* v) const {
-        V before[CHUNK], sum{}, after{};
-        for (int k = 0; k < n; ++k) {
-            before[k] = sum;
-            sum += v[k];
+    static COMPVAE_INLINE void keep_total(const Chunk& c, int column, const V (&sum)[FEW]) {
+        each([&](int i) COMPVAE_INLINE_LAMBDA { store(at(c.total, 0, column, i), sum[i]); });
+    }
+    void add_sums(ChunkSums<T>& sums, const Chunk& c, int column) const {
+        for (int i = 0; i < FEW; ++i) sums.add(column + i * N, c.part / CHUNK, load<V>(at(c.total, 0, column, i)));
+    }
+    void find_rest(const ChunkSums<T>& sums, const Chunk& c, int column, V (&rest)[FEW]) const {
+        for (int i = 0; i < FEW; ++i)
+            rest[i] = is_whole_ ? V{} : sums.without(column + i * N, c.part / CHUNK, load<V>(at(c.total, 0, column, i)));
+    }
+    // The sum, or mean, of all but row k; its own values come to those after the next row.
+    COMPVAE_INLINE void others(const Chunk& c, int k, int column, const V (&rest)[FEW], V (&after)[FEW], V (&sum)[FEW]) const {
+        each([&](int i) COMPVAE_INLINE_LAMBDA {
+            sum[i] = (load<V>(at(c.sums, k, column, i)) + after[i] + rest[i]) * factor_;
+            after[i] += load<V>(at(c.values, k, column, i));
+        });
+    }
+
+    template <bool SLOPE>
+    void take_values(const Chunk& c, int column) const {
+        by_flag(how_.elu, [&](auto elu) { take_values<elu.value, SLOPE>(c, column); });
+    }
+    template <bool ELU, bool SLOPE>
+    void take_values(const Chunk& c, int column) const {
+        V sum[FEW] = {};
+        for (int k = 0; k < c.n; ++k) {
+            V x[FEW];
+            each([&](int i) COMPVAE_INLINE_LAMBDA {
+                h_.prefetch(k, column + i * N);
+                x[i] = load<V>(h_[k] + column + i * N);
+            });
+            if constexpr (ELU) {
+                const FallingExponential<V, FEW> e(x);
+                each([&](int i) COMPVAE_INLINE_LAMBDA {
+                    if (SLOPE) store(at(c.slopes, k, column, i), select<V>(x[i] > 0, splat<V>(T(1)), e.exp(i)));
+                    x[i] = select<V>(x[i] > 0, x[i], e.expm1(i));
+                });
+            }
+            keep(c, k, column, x, sum);
         }
-        const V rest = is_whole() ? V{} : sums.without(column, chunk, sum);
-        for (int k = n - 1; k >= 0; --k) {
-            const V own = v[k];
-            v[k] = (before[k] + after + rest) * factor_;
-            after += own;
+        keep_total(c, column, sum);
+    }
+    template <bool TANH>
+    void put_sums(const Chunk& c, int column) const {
+        V after[FEW] = {}, rest[FEW], sum[FEW];
+        find_rest(sums_, c, column, rest);
+        for (int k = c.n - 1; k >= 0; --k) {
+            others(c, k, column, rest, after, sum);
+            if constexpr (TANH) tanh(sum);
+            each([&](int i) COMPVAE_INLINE_LAMBDA { out_.put(k, column + i * N, sum[i]); });
         }
     }
-    // The gradient of the sums or means: grad_out, times the slope of what is behind them.
-    void upstream(int column, int n, int64_t chunk, V* g) const {
-        V a[CHUNK];
-        if (how_.tanh) {
-            if (!recall(values_, column, n, chunk, a)) values(column, n, a);
-            others(sums_, column, n, chunk, a);
-        }
-        for (int k = 0; k < n; ++k) {
-            upstream_.prefetch(k, column);
-            g[k] = load<V>(upstream_[k] + column);
-        }
-        if (how_.tanh)
-            in_groups(n, a, [&](int k, V(&few)[FEW]) {
-                // 1 - tanh^2, without the cancellation
-                abreast<FEW>([&](int i) { few[i] = -2 * abs(few[i]); });
-                const FallingExponential<V, FEW> exponential(few);
-                abreast<FEW>([&](int i) {
-                    const V e = exponential.exp(i), q = 1 / (1 + e);
-                    g[k + i] *= 4 * e * (q * q);
-                });
+    // The gradient of the sums or means, grad_out times the slope of what is behind them, in place of the values.
+    template <bool TANH>
+    void take_upstream(const Chunk& c, int column) const {
+        V after[FEW] = {}, rest[FEW], sum[FEW] = {};
+        if constexpr (TANH) find_rest(sums_, c, column, rest);
+        for (int k = c.n - 1; k >= 0; --k) {
+            V g[FEW];
+            each([&](int i) COMPVAE_INLINE_LAMBDA {
+                upstream_.prefetch(k, column + i * N);
+                g[i] = load<V>(upstream_[k] + column + i * N);
             });
+            if constexpr (TANH) {
+                // 1 - tanh^2, without the cancellation
+                V a[FEW];
+                others(c, k, column, rest, after, a);
+                each([&](int i) COMPVAE_INLINE_LAMBDA { a[i] = -2 * abs(a[i]); });
+                const FallingExponential<V, FEW> exponential(a);
+                each([&](int i) COMPVAE_INLINE_LAMBDA {
+                    const V e = exponential.exp(i), q = 1 / (1 + e);
+                    g[i] *= 4 * e * (q * q);
+                });
+            }
+            keep(c, k, column, g, sum);
+        }
+        keep_total(c, column, sum);
+    }
+    template <bool ELU>
+    void put_gradient(const Chunk& c, int column) const {
+        V after[FEW] = {}, rest[FEW], sum[FEW];
+        find_rest(upstream_sums_, c, column, rest);
+        for (int k = 0; k < c.n; ++k) {
+            others(c, k, column, rest, after, sum);
+            each([&](int i) COMPVAE_INLINE_LAMBDA {
+                out_.put(k, column + i * N, ELU ? sum[i] * load<V>(at(c.slopes, k, column, i)) : sum[i]);
+            });
+        }
     }
 };
 
