@@ -33,7 +33,7 @@ class Density {
             store(stats_[TOTAL] + column, load<V>(stats_[TOTAL] + column) * exp(log_normaliser));
             store(normaliser_ + column, log_normaliser);
         }
-        square(sets, place, w, in, size > CHUNK);
+        square(sets, place, w, in, kept_.keeps());
         for (int i = 0; i < place.width && size; ++i) {
             density += normaliser_[i] - 0.5 * (squares_[i] + LOG_2_PI * double(size));
             stats_[PULL][i] *= std::exp(normaliser_[i]);
@@ -57,7 +57,7 @@ class Density {
                        double* sums) {
         read_stats(stats, PULL, sets, place, stats_);
         std::memset(stats_[PULL], 0, sizeof stats_[PULL]);
-        square(sets, place, w, in, true);
+        square(sets, place, w, in, false);
         double rows[2][BLOCK];
         std::memcpy(rows[0], squares_, sizeof rows[0]);
         std::memcpy(rows[1], stats_[PULL], sizeof rows[1]);
@@ -75,7 +75,7 @@ class Density {
                 for (int i = 0; i < 4; ++i)
                     out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
             write(column, n, g);
-            if (column + N >= place.width)
+            if (column + FEW * N >= place.width)
                 for (int i = 0; i < 4; ++i)
                     out_[i].finish(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
         });
@@ -86,20 +86,24 @@ class Density {
     Rows<T> w_, mu_, logvar_, logits_;
     Results<T> out_[4];
     alignas(64) double stats_[STATS][BLOCK], z_[BLOCK], squares_[BLOCK], normaliser_[BLOCK];
-    alignas(64) double powers_[CHUNK * BLOCK], inverses_[CHUNK * BLOCK];  // exp(nu - ref) and 1 / sigma of the last chunk
+    enum { POWERS, INVERSES, KEPT = unit ? 2 : 1 };  // exp(nu - ref), ref that of the chunk; 1 / sigma
+    Kept<double, KEPT> kept_;
 
     void sum(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in) {
         std::memset(stats_, 0, sizeof stats_);
         std::memset(z_, 0, sizeof z_);
+        kept_.begin(sets.size(place.set), 1);
         each_chunk(sets, place, w, in, sets.row(place.set), sets.size(place.set), true,
-                   [&](int column, int n, int64_t) { add(column, n); });
+                   [&](int column, int n, int64_t part) { add(column, n, part); });
     }
-    // Unless `staged`, one chunk is the whole set, and its rows and exponentials are there from the sums.
-    void square(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, bool staged) {
+    // has_kept: the exponentials are there from the sums, and where one chunk is the whole set, its rows too.
+    void square(const Sets& sets, const Place& place, const Tensor& w, const Posterior& in, bool has_kept) {
         std::memset(squares_, 0, sizeof squares_);
-        each_chunk(sets, place, w, in, sets.row(place.set), sets.size(place.set), staged, [&](int column, int n, int64_t) {
-            staged ? add_squares<false>(column, n) : add_squares<true>(column, n);
-        });
+        const int64_t size = sets.size(place.set);
+        each_chunk(sets, place, w, in, sets.row(place.set), size, size > CHUNK || !has_kept,
+                   [&](int column, int n, int64_t part) {
+                       has_kept ? add_squares<true>(column, n, part) : add_squares<false>(column, n, part);
+                   });
     }
 
     template <class F>
@@ -114,7 +118,7 @@ class Density {
                 logvar_.stage(in.logvar_q, place.set, row + part, n, place.coordinate, place.width, next);
                 logits_.stage(in.rho_logits, place.set, row + part, n, place.coordinate, place.width, next);
             }
-            for (int column = 0; column < place.width; column += N) f(column, n, part);
+            for (int column = 0; column < place.width; column += FEW * N) f(column, n, part);
         }
     }
     COMPVAE_INLINE void read_ahead(int k, int column) const {
@@ -135,54 +139,76 @@ class Density {
         return unit ? v : v * inverse_sigma;
     }
 
-    void add(int column, int n) {
-        const V old = load<V>(stats_[REF] + column);
-        V ref = old, z{}, total{};
-        for (int k = 0; k < n; ++k) {
-            const V nu = load_double(logits_[k] + column);
-            ref = select<V>(nu > ref, nu, ref);
-        }
-        store(stats_[REF] + column, ref);
-        for (int k = 0; k < n; ++k) {
-            read_ahead(k, column);
-            const V e = power(k, column), inverse = unit ? inverse_sigma(k, column) : V{};
-            store(powers_ + k * BLOCK + column, e);
-            if (unit) store(inverses_ + k * BLOCK + column, inverse);
-            z += e;
-            total += residual(k, column, inverse);
-        }
-        store(z_ + column, load<V>(z_ + column) * exp(old - ref) + z);
-        store(stats_[TOTAL] + column, load<V>(stats_[TOTAL] + column) + total);
+    void add(int column, int n, int64_t part) {
+        double *powers = kept_.rows(POWERS, 0, part), *inverses = kept_.rows(unit ? INVERSES : POWERS, 0, part);
+        V old[FEW], ref[FEW], z[FEW] = {}, total[FEW] = {};
+        each([&](int i) COMPVAE_INLINE_LAMBDA { ref[i] = old[i] = load<V>(stats_[REF] + column + i * N); });
+        for (int k = 0; k < n; ++k)
+            each([&](int i) COMPVAE_INLINE_LAMBDA {
+                const V nu = load_double(logits_[k] + column + i * N);
+                ref[i] = select<V>(nu > ref[i], nu, ref[i]);
+            });
+        each([&](int i) COMPVAE_INLINE_LAMBDA {
+            store(stats_[REF] + column + i * N, ref[i]);
+            store(kept_.row_of_chunk(0, part) + column + i * N, ref[i]);
+        });
+        for (int k = 0; k < n; ++k)
+            each([&](int i) COMPVAE_INLINE_LAMBDA {
+                const int c = column + i * N;
+                read_ahead(k, c);
+                const V e = power(k, c), inverse = unit ? inverse_sigma(k, c) : V{};
+                store(powers + k * BLOCK + c, e);
+                if (unit) store(inverses + k * BLOCK + c, inverse);
+                z[i] += e;
+                total[i] += residual(k, c, inverse);
+            });
+        each([&](int i) COMPVAE_INLINE_LAMBDA {
+            const int c = column + i * N;
+            store(z_ + c, load<V>(z_ + c) * exp(old[i] - ref[i]) + z[i]);
+            store(stats_[TOTAL] + c, load<V>(stats_[TOTAL] + c) + total[i]);
+        });
     }
-    template <bool KEPT>
-    void add_squares(int column, int n) {
-        const V inverse_z = load<V>(stats_[INVERSE_Z] + column), total = load<V>(stats_[TOTAL] + column);
-        V squares{}, pull{};
-        for (int k = 0; k < n; ++k) {
-            const V power_of_k = KEPT ? load<V>(powers_ + k * BLOCK + column) : power(k, column);
-            const V inverse = KEPT && unit ? load<V>(inverses_ + k * BLOCK + column) : inverse_sigma(k, column);
-            const V rho = power_of_k * inverse_z, e = eps(residual(k, column, inverse), rho, total, inverse);
-            squares += e * e + load_double(logvar_[k] + column);
-            pull += rho * e * (unit ? V{} + 1.0 : inverse);
-        }
-        store(squares_ + column, load<V>(squares_ + column) + squares);
-        store(stats_[PULL] + column, load<V>(stats_[PULL] + column) + pull);
+    template <bool HAS_KEPT>
+    void add_squares(int column, int n, int64_t part) {
+        const double *powers = kept_.rows(POWERS, 0, part), *inverses = kept_.rows(unit ? INVERSES : POWERS, 0, part);
+        V squares[FEW] = {}, pull[FEW] = {}, rho_of_power[FEW];
+        each([&](int i) COMPVAE_INLINE_LAMBDA {
+            const int c = column + i * N;
+            rho_of_power[i] = load<V>(stats_[INVERSE_Z] + c);
+            if (HAS_KEPT) rho_of_power[i] *= exp(load<V>(kept_.row_of_chunk(0, part) + c) - load<V>(stats_[REF] + c));
+        });
+        for (int k = 0; k < n; ++k)
+            each([&](int i) COMPVAE_INLINE_LAMBDA {
+                const int c = column + i * N;
+                const V power_of_k = HAS_KEPT ? load<V>(powers + k * BLOCK + c) : power(k, c);
+                const V inverse = HAS_KEPT && unit ? load<V>(inverses + k * BLOCK + c) : inverse_sigma(k, c);
+                const V rho = power_of_k * rho_of_power[i];
+                const V e = eps(residual(k, c, inverse), rho, load<V>(stats_[TOTAL] + c), inverse);
+                squares[i] += e * e + load_double(logvar_[k] + c);
+                pull[i] += rho * e * (unit ? V{} + 1.0 : inverse);
+            });
+        each([&](int i) COMPVAE_INLINE_LAMBDA {
+            const int c = column + i * N;
+            store(squares_ + c, load<V>(squares_ + c) + squares[i]);
+            store(stats_[PULL] + c, load<V>(stats_[PULL] + c) + pull[i]);
+        });
     }
     void write(int column, int n, double g) {
-        const V pull = load<V>(stats_[PULL] + column), total = load<V>(stats_[TOTAL] + column);
-        const V inverse_z = load<V>(stats_[INVERSE_Z] + column);
-        for (int k = 0; k < n; ++k) {
-            read_ahead(k, column);
-            const V inverse = inverse_sigma(k, column), own = residual(k, column, inverse);
-            const V rho = power(k, column) * inverse_z, e = eps(own, rho, total, inverse);
-            const V to_w = unit ? -(e + pull) * inverse : -(e * inverse + pull);
-            const V to_logvar = unit ? own * (e + pull) - 1 : e * e - 1;
-            const V to_logit = rho * (1 - e * total * (unit ? V{} + 1.0 : inverse));
-            store_double(out_[0][k] + column, g * to_w);
-            store_double(out_[1][k] + column, -g * to_w);
-            store_double(out_[2][k] + column, 0.5 * g * to_logvar);
-            store_double(out_[3][k] + column, g * to_logit);
-        }
+        for (int k = 0; k < n; ++k)
+            each([&](int i) COMPVAE_INLINE_LAMBDA {
+                const int c = column + i * N;
+                const V pull = load<V>(stats_[PULL] + c), total = load<V>(stats_[TOTAL] + c);
+                read_ahead(k, c);
+                const V inverse = inverse_sigma(k, c), own = residual(k, c, inverse);
+                const V rho = power(k, c) * load<V>(stats_[INVERSE_Z] + c), e = eps(own, rho, total, inverse);
+                const V to_w = unit ? -(e + pull) * inverse : -(e * inverse + pull);
+                const V to_logvar = unit ? own * (e + pull) - 1 : e * e - 1;
+                const V to_logit = rho * (1 - e * total * (unit ? V{} + 1.0 : inverse));
+                store_double(out_[0][k] + c, g * to_w);
+                store_double(out_[1][k] + c, -g * to_w);
+                store_double(out_[2][k] + c, 0.5 * g * to_logvar);
+                store_double(out_[3][k] + c, g * to_logit);
+            });
     }
 };
 

@@ -79,13 +79,6 @@ class ChunkSums {
     }
 };
 
-constexpr int FEW = 4;  // neighbouring vectors of a row that are taken abreast
-
-// f(0) ... f(FEW - 1)
-template <class F>
-COMPVAE_INLINE void each(F f) {
-    abreast<FEW>(f);
-}
 // f(std::bool_constant<flag>)
 template <class F>
 COMPVAE_INLINE void by_flag(bool flag, F f) {

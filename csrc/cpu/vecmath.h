@@ -14,6 +14,13 @@ COMPVAE_INLINE void abreast(F f) {
     for (int i = 0; i < M; ++i) f(i);
 }
 
+// The same for a few neighbouring vectors of a row.
+constexpr int FEW = 4;
+template <class F>
+COMPVAE_INLINE void each(F f) {
+    abreast<FEW>(f);
+}
+
 template <class V, int n>
 COMPVAE_INLINE V horner(V x, const double (&c)[n]) {  // c[0] + c[1] x + ...
     using T = decltype(V{}[0] + V{}[0]);
