@@ -16,8 +16,9 @@ from .errors import BadInput
 def compiled_losses(model: CompVAE) -> Callable[..., Losses]:
     """``model.loss``, compiled at its first call.
 
-    What is another number at every step comes as a tensor, and the parts' dimension as one of any size: the code
-    is made anew only where K is 1 for all sets of a batch, and where the score of generated wholes begins.
+    What is another number at every step comes as a tensor, and the parts' dimension as one of any size: of a model
+    that looks at no values the code is made anew only where K is 1 for all sets of a batch, and where the score of
+    generated wholes begins.
     """
     compiled = torch.compile(model.loss)
     config = model.config
