@@ -17,7 +17,7 @@ from compvae_fast.training.files import write_atomically
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 HEADING = ("operation", "sets x parts x coordinates", "options", "pass", "ms", "GB/s", "share of the floor",
-           "eager ms", "torch.compile ms", "beside the faster of the two")
+           "eager ms", "torch.compile ms", "beside the faster of the two", "the floor beside it")
 # The README shows each operation at one of these shapes, the first of them that it was timed at.
 SHOWN = ("256x16x1024", "256x16x2048", "1x1000000x1024", "1x1000000000000x1024", "256x3x1024")
 BEGIN, END = "<!-- made by `python bench/table.py --readme` -->", "<!-- up to here -->"
@@ -61,8 +61,10 @@ def _table(results: Results, lines: list[dict]) -> str:
         assert row.implementation.startswith(PREFIX)
         bandwidth = "-" if row.gb_per_s is None else f"{row.gb_per_s:.1f}"
         faster = "-" if row.times_faster is None else f"{row.times_faster:.1f} times"
+        # what a kernel at the floor would reach
+        at_floor = f"{row.times_faster / row.floor_share:.1f}" if row.times_faster and row.floor_share else "-"
         cells.append((f"`{row.operation}`", row.shape, row.options, row.direction, milliseconds(row), bandwidth,
-                      share(row.floor_share), milliseconds(line["eager"]), milliseconds(line["compiled"]), faster))
+                      share(row.floor_share), milliseconds(line["eager"]), milliseconds(line["compiled"]), faster, at_floor))
     facts = results.facts
     days = sorted({line["row"].date[:10] for line in lines})
     closing = (f"{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, {lines[0]['row'].dtype}, "
