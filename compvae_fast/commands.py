@@ -71,7 +71,7 @@ def _readable(message: str) -> str:
 def _train(options: Namespace) -> int:
     """Train a preset into a run folder; the same command again goes on where it stopped."""
     settings = ("steps", "horizon", "seed", "log_every", "checkpoint_every", "keep_every", "threads", "device",
-                "precision", "graphs", "compile")
+                "precision", "graphs")
     try:
         preset_config(options.preset)
         config = TrainingConfig(
@@ -103,7 +103,6 @@ def _train_arguments(parser: ArgumentParser, preset: str) -> None:
     parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", type=str, default="float32", help="of the networks: float32, tf32 or bf16")
     parser.add_argument("--graphs", type=bool, default=False, help="whole steps as CUDA graphs; of CUDA devices")
-    parser.add_argument("--compile", type=bool, default=False, help="losses by torch.compile; of the CPU")
     parser.add_argument(
         "--set_parallel",
         type=int,

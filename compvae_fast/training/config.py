@@ -39,7 +39,6 @@ class TrainingConfig:
         precision: of matrix products and convolutions: "float32"; "tf32" (on CUDA devices that have it); or "bf16", in
             which networks run under autocast, with weights, tables, sums over sets and losses in float32.
         graphs: whole steps as CUDA graphs, one for each K, or for each largest K where sets differ in size.
-        compile: the losses and their gradients by torch.compile, on the CPU; it takes a minute or two at the start.
         data: users' own records in place of the simulated town, of the problem "households".
     """
 
@@ -55,7 +54,6 @@ class TrainingConfig:
     device: str = "cpu"
     precision: str = "float32"
     graphs: bool = False
-    compile: bool = False
     data: RecordFiles | None = None
 
     def __post_init__(self) -> None:

@@ -18,7 +18,6 @@ from compvae_fast.data import Batch
 
 from .captured import CapturedSteps
 from .checkpoint import Checkpoint
-from .compiled import check_compiler
 from .config import TrainingConfig
 from .errors import BadInput, Failure
 from .folder import RunFolder, begin, claimed, settle
@@ -81,8 +80,6 @@ def train(
     with together(set_parallel, config.device) as processes:
         if config.graphs and processes.count > 1:
             raise BadInput(f"graphs: expected one process, got {processes.count}")
-        if config.compile and processes.count > 1:
-            raise BadInput(f"compile: expected one process, got {processes.count}")
         if processes.count > config.recipe.batch:
             raise BadInput(f"recipe.batch: expected at least the number of processes, {processes.count}")
         with _folder(Path(out), processes) as folder:
@@ -203,10 +200,6 @@ def check(config: TrainingConfig) -> None:
         raise BadInput(f"device: no CUDA device is here, got {config.device!r}")
     if config.precision == "tf32" and config.device == "cpu":
         raise BadInput("precision: tf32 is of CUDA devices, got device 'cpu'")
-    if config.compile and config.graphs:
-        raise BadInput("compile: expected it or graphs, got both")
-    if config.compile and config.device != "cpu":
-        raise BadInput(f"compile: expected the device 'cpu' beside it, got {config.device!r}")
     if config.graphs and config.device == "cpu":
         raise BadInput("graphs: expected a CUDA device beside it, got device 'cpu'")
     if config.graphs and not config.problem.takes_within:
@@ -237,8 +230,6 @@ def check(config: TrainingConfig) -> None:
         draw_batch(config, 0)
     except (ValueError, TypeError, ImportError) as error:
         raise BadInput(str(error)) from error
-    if config.compile:
-        check_compiler()
 
 
 def _decays(values: Iterable[float]) -> bool:

@@ -13,7 +13,6 @@ from compvae_fast.models import CompVAE
 from compvae_fast.random import Stream, fold
 
 from .checkpoint import Checkpoint, DamagedCheckpoint
-from .compiled import compiled_losses
 from .config import TrainingConfig
 from .optimiser import AveragedWeights, make_optimiser, optimiser_tensors, restore_optimiser
 from .processes import ALONE, Processes
@@ -30,7 +29,7 @@ def rounding(config: TrainingConfig, processes: int = 1) -> dict[str, str]:
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "backend": backends.resolve("posterior_sum_and_kl", device),
         "processes": str(processes),
-        "steps": "captured" if config.graphs else "compiled" if config.compile else "launched",
+        "steps": "captured" if config.graphs else "launched",
     }
 
 
@@ -60,7 +59,7 @@ class TrainingState:
         self.processes = processes
         self.model = initial_model(config)
         self.parameters = list(self.model.parameters())  # to look for them takes longer than the optimiser's kernel
-        self.losses = compiled_losses(self.model) if config.compile else processes.losses_of(self.model)
+        self.losses = processes.losses_of(self.model)
         self.optimiser = make_optimiser(config.recipe, self.model, capturable=config.graphs)
         self.averages = AveragedWeights(self.model, config.recipe.averaging)
         self.step = 0
