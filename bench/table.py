@@ -64,7 +64,8 @@ def _table(results: Results, lines: list[dict]) -> str:
         # what a kernel at the floor would reach
         at_floor = f"{row.times_faster / row.floor_share:.1f}" if row.times_faster and row.floor_share else "-"
         cells.append((f"`{row.operation}`", row.shape, row.options, row.direction, milliseconds(row), bandwidth,
-                      share(row.floor_share), milliseconds(line["eager"]), milliseconds(line["compiled"]), faster, at_floor))
+                      share(row.floor_share), milliseconds(line["eager"]), milliseconds(line["compiled"]), faster,
+                      at_floor))
     facts = results.facts
     days = sorted({line["row"].date[:10] for line in lines})
     closing = (f"{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, {lines[0]['row'].dtype}, "
