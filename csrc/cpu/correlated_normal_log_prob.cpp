@@ -70,10 +70,11 @@ class Density {
         const double g = read_value<double>(grad, place.set);
         read_stats(stats, STATS, sets, place, stats_);
         const Tensor* outputs[] = {&grad_w, &out.mu_q, &out.logvar_q, &out.rho_logits};
+        const bool streamed = is_streamed<T>(sets, outputs);
         each_chunk(sets, place, w, in, row, size, true, [&](int column, int n, int64_t part) {
             if (!column)
                 for (int i = 0; i < 4; ++i)
-                    out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width);
+                    out_[i].stage(*outputs[i], place.set, row + part, n, place.coordinate, place.width, streamed);
             write(column, n, g);
             if (column + FEW * N >= place.width)
                 for (int i = 0; i < 4; ++i)
@@ -193,6 +194,9 @@ class Density {
             store(stats_[PULL] + c, load<V>(stats_[PULL] + c) + pull[i]);
         });
     }
+    COMPVAE_INLINE void put(int which, int k, int column, V gradient) const {
+        out_[which].put_in_row(k, column, as_rounded<T>(gradient));
+    }
     void write(int column, int n, double g) {
         for (int k = 0; k < n; ++k)
             each([&](int i) COMPVAE_INLINE_LAMBDA {
@@ -204,10 +208,10 @@ class Density {
                 const V to_w = unit ? -(e + pull) * inverse : -(e * inverse + pull);
                 const V to_logvar = unit ? own * (e + pull) - 1 : e * e - 1;
                 const V to_logit = rho * (1 - e * total * (unit ? V{} + 1.0 : inverse));
-                store_double(out_[0][k] + c, g * to_w);
-                store_double(out_[1][k] + c, -g * to_w);
-                store_double(out_[2][k] + c, 0.5 * g * to_logvar);
-                store_double(out_[3][k] + c, g * to_logit);
+                put(0, k, c, g * to_w);
+                put(1, k, c, -g * to_w);
+                put(2, k, c, 0.5 * g * to_logvar);
+                put(3, k, c, g * to_logit);
             });
     }
 };

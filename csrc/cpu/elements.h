@@ -88,7 +88,7 @@ void gradient_of_terms(const Sets& sets, const Tensor* in, const Tensor& grad_ou
                 for (int i = 0; i < INPUTS; ++i) x[i] = load<V>(worker.rows[i][0] + column);
                 Term::gradient(x, d);
                 COMPVAE_UNROLL
-                for (int i = 0; i < INPUTS; ++i) worker.out[i].put(0, column, g * d[i]);
+                for (int i = 0; i < INPUTS; ++i) worker.out[i].put_in_row(0, column, g * d[i]);
             }
             COMPVAE_UNROLL
             for (int i = 0; i < INPUTS; ++i) worker.out[i].finish(grad[i], set, 0, 1, c, width);

@@ -177,8 +177,18 @@ class OutputRows {
         streamed_ = streamed && wanted_ && n == BLOCK && t.stride_coordinate == 1 &&
                     (reinterpret_cast<uintptr_t>(address(t, set, part, coordinate)) | t.stride_part * element_size(t.dtype)) % 64 == 0;
     }
+    // A vector of row k. Where columns are written one after the other, half a line that goes past the caches by itself
+    // costs as much as a whole one.
     template <class V>
     void put(int k, int column, V v) const {
+        if constexpr (sizeof v == LINE)
+            put_in_row(k, column, v);
+        else
+            store((*this)[k] + column, v);
+    }
+    // The same where what is beside it in the row is written at once, so that halves of a line are joined.
+    template <class V>
+    void put_in_row(int k, int column, V v) const {
         if (streamed_ && !copied_)
             stream((*this)[k] + column, v);
         else
@@ -190,6 +200,7 @@ class OutputRows {
     bool wanted() const { return wanted_; }
 
   private:
+    static constexpr int LINE = 64;  // bytes
     T* rows_;
     int64_t stride_;
     alignas(64) T copies_[PARTS * BLOCK];

@@ -61,12 +61,12 @@ COMPVAE_INLINE void store(void* p, V v) {
 template <class V>
 COMPVAE_INLINE void stream(void* p, V v) {
 #if defined(__AVX512F__)
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
-#elif defined(__AVX2__)
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
-#else
-    store(p, v);
+    if constexpr (sizeof v == 64) return _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
 #endif
+#if defined(__AVX2__)
+    if constexpr (sizeof v == 32) return _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#endif
+    store(p, v);
 }
 COMPVAE_INLINE void finish_streams() {
 #if defined(__AVX2__)

@@ -263,7 +263,7 @@ class Aggregation {
         for (int k = c.n - 1; k >= 0; --k) {
             others(c, k, column, rest, after, sum);
             if constexpr (TANH) tanh(sum);
-            each([&](int i) COMPVAE_INLINE_LAMBDA { out_.put(k, column + i * N, sum[i]); });
+            each([&](int i) COMPVAE_INLINE_LAMBDA { out_.put_in_row(k, column + i * N, sum[i]); });
         }
     }
     // The gradient of the sums or means, grad_out times the slope of what is behind them, in place of the values.
@@ -299,7 +299,7 @@ class Aggregation {
         for (int k = 0; k < c.n; ++k) {
             others(c, k, column, rest, after, sum);
             each([&](int i) COMPVAE_INLINE_LAMBDA {
-                out_.put(k, column + i * N, ELU ? sum[i] * load<V>(at(c.slopes, k, column, i)) : sum[i]);
+                out_.put_in_row(k, column + i * N, ELU ? sum[i] * load<V>(at(c.slopes, k, column, i)) : sum[i]);
             });
         }
     }

@@ -49,8 +49,14 @@ COMPVAE_INLINE double sum_of_lanes(VD x) {
 // Numbers in memory as a vector of float64, half as many as a vector of float32 has.
 COMPVAE_INLINE VD load_double(const float* p) { return __builtin_convertvector(load<HalfVF>(p), VD); }
 COMPVAE_INLINE VD load_double(const double* p) { return load<VD>(p); }
-COMPVAE_INLINE void store_double(float* p, VD x) { store(p, __builtin_convertvector(x, HalfVF)); }
-COMPVAE_INLINE void store_double(double* p, VD x) { store(p, x); }
+// The same as a vector of numbers of type T, as many as it has.
+template <class T>
+COMPVAE_INLINE auto as_rounded(VD x) {
+    if constexpr (sizeof(T) == sizeof(double))
+        return x;
+    else
+        return __builtin_convertvector(x, HalfVF);
+}
 
 // The float64 numbers in memory that add_to adds to.
 template <class T>
