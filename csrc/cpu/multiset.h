@@ -24,16 +24,6 @@ using Rows = InputRows<T, CHUNK, BLOCK, E>;
 template <class T>
 using Results = OutputRows<T, CHUNK, BLOCK>;
 
-// f(a zero of the compute type, one of the type of Rows' elements: BFloat16 where all inputs have that dtype).
-template <class F>
-inline void by_elements(bool float64, std::initializer_list<const Tensor*> inputs, F f) {
-    bool halves = true;
-    for (const Tensor* t : inputs) halves = halves && t->dtype == DType::bfloat16;
-    if (float64)
-        f(0.0, 0.0);
-    else
-        halves ? f(0.0f, BFloat16()) : f(0.0f, 0.0f);
-}
 template <class F>
 inline void by_coupling(Options options, F f) {
     options.coupling ? f(std::integral_constant<Coupling, Coupling::scaled>())

@@ -17,7 +17,8 @@ constexpr int EXPERTS = 32;  // staged together
 // so that its difference from a mean close by keeps its digits.
 enum { MEAN, MEAN_REST, REFERENCE, INVERSE, STATS };
 
-template <class T>
+// E: of the elements of rows that are read
+template <class T, class E>
 class Product {
     using V = typename Simd<T>::V;
     static constexpr int N = Simd<T>::N;
@@ -57,7 +58,7 @@ class Product {
     }
 
   private:
-    InputRows<T, EXPERTS, BLOCK> mu_, logvar_;
+    InputRows<T, EXPERTS, BLOCK, E> mu_, logvar_;
     OutputRows<T, EXPERTS, BLOCK> out_[2];
     alignas(64) T stats_[STATS][BLOCK], grad_mean_[BLOCK], grad_logvar_[BLOCK];
     double total_[BLOCK], weighted_[BLOCK];  // sum of t_i and of t_i mu_i, both over exp(reference); no prior
@@ -91,7 +92,7 @@ class Product {
         const V old = load<V>(stats_[REFERENCE] + column);
         V reference = old;
         for (int k = 0; k < n; ++k) {
-            const V log_precision = -load<V>(logvar_[k] + column);
+            const V log_precision = -logvar_.at(k, column);
             if (there[k]) reference = select<V>(log_precision > reference, log_precision, reference);
         }
         const V ref = finite(reference);
@@ -99,9 +100,9 @@ class Product {
         for (int k = 0; k < n; ++k) {
             read_ahead(k, column);
             if (!there[k]) continue;
-            const Wide<T> t = widen(exp(-load<V>(logvar_[k] + column) - ref));
+            const Wide<T> t = widen(exp(-logvar_.at(k, column) - ref));
             total += t;
-            weighted += t * widen(load<V>(mu_[k] + column));
+            weighted += t * widen(mu_.at(k, column));
         }
         const V rescale = select<V>(old == reference, splat<V>(T(1)), exp(old - ref));
         for (int i = 0; i < N; ++i) {
@@ -141,8 +142,8 @@ class Product {
             read_ahead(k, column);
             V mu{}, logvar{};
             if (there[k]) {
-                const V weight = exp(-load<V>(logvar_[k] + column) - stat(REFERENCE)) * stat(INVERSE);
-                const V apart = (load<V>(mu_[k] + column) - stat(MEAN)) - stat(MEAN_REST);
+                const V weight = exp(-logvar_.at(k, column) - stat(REFERENCE)) * stat(INVERSE);
+                const V apart = (mu_.at(k, column) - stat(MEAN)) - stat(MEAN_REST);
                 mu = weight * to_mean;
                 logvar = weight * (to_logvar - to_mean * apart);
             }
@@ -156,25 +157,25 @@ class Product {
 
 void product_of_experts_forward(const Sets& sets, const Experts& in, const Tensor& mean, const Tensor& logvar,
                                 void* stats, bool float64) {
-    const auto run = [&](auto zero) {
+    by_elements(float64, {&in.mu, &in.logvar}, [&](auto zero, auto element) {
         using T = decltype(zero);
-        for_each_place<Product<T>>(sets, [&](Product<T>& worker, const Place& place, int64_t) {
+        using Worker = Product<T, decltype(element)>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
             worker.forward(sets, place, in, mean, logvar, static_cast<T*>(stats));
         });
-    };
-    float64 ? run(0.0) : run(0.0f);
+    });
 }
 
 void product_of_experts_backward(const Sets& sets, const Experts& in, const Tensor& grad_mean,
                                  const Tensor& grad_logvar, const void* stats, const Tensor& to_mu,
                                  const Tensor& to_logvar, bool float64) {
-    const auto run = [&](auto zero) {
+    by_elements(float64, {&in.mu, &in.logvar}, [&](auto zero, auto element) {
         using T = decltype(zero);
-        for_each_place<Product<T>>(sets, [&](Product<T>& worker, const Place& place, int64_t) {
+        using Worker = Product<T, decltype(element)>;
+        for_each_place<Worker>(sets, [&](Worker& worker, const Place& place, int64_t) {
             worker.backward(sets, place, in, grad_mean, grad_logvar, static_cast<const T*>(stats), to_mu, to_logvar);
         });
-    };
-    float64 ? run(0.0) : run(0.0f);
+    });
 }
 
 }  // namespace COMPVAE_ISA

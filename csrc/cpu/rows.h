@@ -1,5 +1,6 @@
 // Rows of tensors as contiguous runs of the compute type, whatever their dtype and strides.
 #pragma once
+#include <initializer_list>
 #include <type_traits>
 
 #include "../common/tensor.h"
@@ -161,6 +162,17 @@ class InputRows {
         stride_ = BLOCK;
     }
 };
+
+// f(a zero of the compute type, one of the type of the elements E of InputRows: BFloat16 where all inputs have that dtype).
+template <class F>
+inline void by_elements(bool float64, std::initializer_list<const Tensor*> inputs, F f) {
+    bool halves = true;
+    for (const Tensor* t : inputs) halves = halves && t->dtype == DType::bfloat16;
+    if (float64)
+        f(0.0, 0.0);
+    else
+        halves ? f(0.0f, BFloat16()) : f(0.0f, 0.0f);
+}
 
 // Where to write rows of one block: the tensor's own memory, or a copy that finish() converts into it.
 template <class T, int PARTS, int BLOCK>

@@ -88,7 +88,8 @@ COMPVAE_INLINE void by_flag(bool flag, F f) {
 // One sweep over a chunk's rows leaves the values and, beside each, the sum of those before it; the next sweep goes the
 // other way, and adds up what comes after. Rows are taken whole, a few neighbouring vectors at a time: those of one
 // column may be a multiple of 4 KiB apart, which is one place in the first-level cache.
-template <class T>
+// E: of the elements of rows that are read
+template <class T, class E>
 class Aggregation {
     using V = typename Simd<T>::V;
     static constexpr int N = Simd<T>::N;
@@ -162,7 +163,7 @@ class Aggregation {
         T *values, *sums, *slopes;  // n rows each: values, or upstream gradients in their place; sums; slopes of pre
         T* total;
     };
-    Rows<T> h_, upstream_;
+    Rows<T, E> h_, upstream_;
     Results<T> out_;
     Kept<T, KEPT> kept_;
     ChunkSums<T> sums_, upstream_sums_;
@@ -193,7 +194,7 @@ class Aggregation {
     static void each_group(const Place& place, F f) {
         for (int column = 0; column < place.width; column += FEW * N) f(column);
     }
-    void stage(Rows<T>& rows, const Tensor& t, const Sets& sets, const Place& place, const Chunk& c) const {
+    void stage(Rows<T, E>& rows, const Tensor& t, const Sets& sets, const Place& place, const Chunk& c) const {
         rows.stage(t, place.set, sets.row(place.set) + c.part, c.n, place.coordinate, place.width,
                    next_of(sets, place, c.part, c.n));
     }
@@ -243,7 +244,7 @@ class Aggregation {
             V x[FEW];
             each([&](int i) COMPVAE_INLINE_LAMBDA {
                 h_.prefetch(k, column + i * N);
-                x[i] = load<V>(h_[k] + column + i * N);
+                x[i] = h_.at(k, column + i * N);
             });
             if constexpr (ELU) {
                 const FallingExponential<V, FEW> e(x);
@@ -275,7 +276,7 @@ class Aggregation {
             V g[FEW];
             each([&](int i) COMPVAE_INLINE_LAMBDA {
                 upstream_.prefetch(k, column + i * N);
-                g[i] = load<V>(upstream_[k] + column + i * N);
+                g[i] = upstream_.at(k, column + i * N);
             });
             if constexpr (TANH) {
                 // 1 - tanh^2, without the cancellation
@@ -308,21 +309,19 @@ class Aggregation {
 }  // namespace
 
 void sum_minus_self_forward(const Sets& sets, const Tensor& h, const Tensor& out, Aggregate how, bool float64) {
-    const auto run = [&](auto zero) {
-        using Worker = Aggregation<decltype(zero)>;
+    by_elements(float64, {&h}, [&](auto zero, auto element) {
+        using Worker = Aggregation<decltype(zero), decltype(element)>;
         for_each_place<Worker>(sets, [&](Worker& w, const Place& place, int64_t) { w.forward(sets, place, h, out, how); });
-    };
-    float64 ? run(0.0) : run(0.0f);
+    });
 }
 
 void sum_minus_self_backward(const Sets& sets, const Tensor& h, const Tensor& grad_out, const Tensor& grad_h,
                              Aggregate how, bool float64) {
-    const auto run = [&](auto zero) {
-        using Worker = Aggregation<decltype(zero)>;
+    by_elements(float64, {&h, &grad_out}, [&](auto zero, auto element) {
+        using Worker = Aggregation<decltype(zero), decltype(element)>;
         for_each_place<Worker>(
             sets, [&](Worker& w, const Place& place, int64_t) { w.backward(sets, place, h, grad_out, grad_h, how); });
-    };
-    float64 ? run(0.0) : run(0.0f);
+    });
 }
 
 }  // namespace COMPVAE_ISA
