@@ -65,12 +65,12 @@ class Given:
 
 
 def _from_zero(labels: Tensor, mask: Tensor | None, first_label: int, num_labels: int) -> Tensor:
-    """Labels that count from 0, int64; 0 where the mask is False."""
+    """Labels that count from 0, contiguous int64; 0 where the mask is False."""
     internal = labels.long() - first_label
-    return internal if mask is None else torch.where(mask, internal, 0)
+    return (internal if mask is None else torch.where(mask, internal, 0)).contiguous()
 
 
-@opaque(lambda labels, mask, first_label, num_labels: torch.empty_like(labels, dtype=torch.int64))
+@opaque(lambda labels, mask, first_label, num_labels: labels.new_empty(labels.shape, dtype=torch.int64))
 def _checked_from_zero(labels: Tensor, mask: Tensor | None, first_label: int, num_labels: int) -> Tensor:
     """The same. Raises IndexError for a label that is none of ``num_labels``."""
     internal = _from_zero(labels, mask, first_label, num_labels)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 
 def opaque(fake: Callable[..., Tensor]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Makes a function of annotated arguments, whose result is a new tensor, one operation of compiled code.
+    """Makes a function of annotated arguments, whose result is a new contiguous tensor, one operation of
+    compiled code.
 
     Elsewhere it is called as it is. ``fake`` takes the same arguments and gives an empty tensor like the result.
     """

@@ -137,7 +137,7 @@ def linear_of_both(weight: Tensor, bias: Tensor | None, own: Tensor, shared: Ten
     return F.linear(own, weight[:, width:]) + sets.to_parts(per_set)
 
 
-@opaque(lambda lengths, width: torch.empty_like(lengths, dtype=torch.int64))
+@opaque(lambda lengths, width: lengths.new_empty(lengths.shape, dtype=torch.int64))
 def _counts_of_lengths(lengths: Tensor, width: int) -> Tensor:
     """The parts of each set, [B] int64. Raises ValueError where one has more than ``width`` of them."""
     if len(lengths) and not (0 <= lengths.min() and lengths.max() <= width):

@@ -64,6 +64,21 @@ def test_the_loss_is_one_graph_for_torch_compile(layout):
             compiled(x, labels, **{name: values.flip(0) + 2}, seed=3)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_what_looks_at_values_is_sound_in_compiled_code(transposed):
+    """Its results lie in memory as compiled code is told, whatever lies how before."""
+    labels, mask = LABELS.T.contiguous().T if transposed else LABELS, torch.ones(LABELS.shape, dtype=torch.bool)
+    operations = torch.ops.compvae_fast
+    for operation, arguments in (
+        (operations.checked_from_zero, (labels, None, 1, 10)),
+        (operations.checked_from_zero, (labels, mask, 1, 10)),
+        (operations.checked_from_zero, (labels, mask.T.contiguous().T, 1, 10)),
+        (operations.counts_of_lengths, (torch.tensor([[3, 9], [2, 9]])[:, 0], 4)),
+        (operations.counts_of_offsets, (torch.tensor([[0, 9], [2, 9], [5, 9]])[:, 0], 5)),
+    ):
+        torch.library.opcheck(operation.default, arguments)
+
+
 def test_terms_add_up_and_bits_are_nats_over_log_2(model):
     x = sines.wholes(LABELS, seed=1)
     losses = model.loss(x, LABELS, seed=3)
